@@ -1,0 +1,1 @@
+"""Nenghao: online monitoring of the energy use of a city's key enterprises."""

@@ -1,0 +1,1 @@
+"""HTTP resources under /api/v1, one file each: the router with its request and response models."""

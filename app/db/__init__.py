@@ -1,0 +1,1 @@
+"""Every SQL statement of the application. Functions take a Connection and never commit."""

@@ -1,0 +1,53 @@
+"""Errors that a caller can act on. Each has a status, a stable slug, and a sentence: what, where, what to do."""
+
+from typing import Any
+
+
+class Problem(Exception):
+    """Something the caller can mend."""
+
+    status = 400
+    slug = "bad-request"
+    title_en = "Bad request"
+    title_zh = "请求有误"
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+
+class NotFound(Problem):
+    """There is no such thing, or it is outside the caller's scope."""
+
+    status, slug, title_en, title_zh = 404, "not-found", "Not found", "未找到"
+
+
+class Conflict(Problem):
+    """The change contradicts what is already there."""
+
+    status, slug, title_en, title_zh = 409, "conflict", "Conflict", "与现有数据冲突"
+
+
+class Invalid(Problem):
+    """The content is well-formed but breaks a rule; `errors` lists every breach."""
+
+    status, slug, title_en, title_zh = 422, "invalid", "Invalid content", "内容不合规则"
+
+
+class Unauthenticated(Problem):
+    """No key, or one that is unknown, expired or revoked."""
+
+    status, slug, title_en, title_zh = 401, "unauthenticated", "Key required", "需要密钥"
+
+
+class Forbidden(Problem):
+    """The key is good but its role may not do this."""
+
+    status, slug, title_en, title_zh = 403, "forbidden", "Not allowed", "无权操作"
+
+
+class Unavailable(Problem):
+    """A server this needs does not answer; nothing was changed."""
+
+    status, slug, title_en, title_zh = 503, "unavailable", "Temporarily unavailable", "暂时不可用"

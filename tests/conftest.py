@@ -1,0 +1,83 @@
+"""Real servers for the tests: one PostgreSQL and one broker per run, one cloned database per test."""
+
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine
+
+from app.db import engine as engine_module
+from deploy.local.broker import Broker
+from deploy.local.ports import free_port
+from deploy.local.postgres import Postgres
+from deploy.local.run import local_folder, migrate
+from deploy.local.unpack import ServerPrograms, ensure_servers
+
+TEMPLATE = "nenghao_template"
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def programs() -> ServerPrograms:
+    """The unpacked servers; the first run on a machine unpacks them."""
+    return ensure_servers(local_folder(), print)
+
+
+@pytest.fixture(scope="session")
+def postgres(programs: ServerPrograms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A running PostgreSQL with a migrated template database; durability is off, nothing outlives the run."""
+    server = Postgres(programs, tmp_path_factory.mktemp("postgres"), free_port(), fast_unsafe=True)
+    server.start()
+    try:
+        server.ensure_database(TEMPLATE)
+        migrate(server.dsn(TEMPLATE))
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> Iterator[str]:
+    """The address of a fresh, migrated, empty database for one test."""
+    name = f"test_{os.getpid()}_{next(_numbers)}_{secrets.token_hex(3)}"
+    postgres.clone_database(TEMPLATE, name)
+    yield postgres.dsn(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine on this test's database."""
+    created = engine_module.create(database_url)
+    yield created
+    created.dispose()
+
+
+@pytest.fixture
+def connection(engine: Engine) -> Iterator[Connection]:
+    """One open transaction on this test's database, rolled back at the end."""
+    with engine.connect() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def broker(programs: ServerPrograms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A running Mosquitto with dynamic security; tests create their own accounts with random names."""
+    server = Broker(programs, tmp_path_factory.mktemp("broker"), free_port())
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def reference_folder() -> Path:
+    """The official tables beside the checkout, for comparison; skipped where they are not there."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "reference"
+    if not folder.is_dir():
+        pytest.skip("the official tables are not beside this checkout")
+    return folder
