@@ -6,9 +6,8 @@ alembic configuration attribute `database_url`; migrations never import the appl
 
 import os
 
-from sqlalchemy import create_engine, text
-
 from alembic import context
+from sqlalchemy import create_engine, text
 
 # Any fixed number works; it only has to be the same for every migrator of one database.
 MIGRATION_LOCK = 7_230_001
@@ -20,9 +19,7 @@ def run() -> None:
         raise RuntimeError("nenghao migrations run against a database; offline SQL is not supported")
     url = context.config.attributes.get("database_url") or os.environ.get("NENGHAO_DATABASE_URL")
     if not url:
-        raise RuntimeError(
-            "no database address: set NENGHAO_DATABASE_URL, e.g. postgresql://user:pw@host/nenghao"
-        )
+        raise RuntimeError("no database address: set NENGHAO_DATABASE_URL, e.g. postgresql://user:pw@host/nenghao")
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})

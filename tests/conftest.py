@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from app.db import engine as engine_module
+from app.db import migrations
 from deploy.local.broker import Broker
+from deploy.local.folder import local_folder
 from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
-from deploy.local.run import local_folder, migrate
 from deploy.local.unpack import ServerPrograms, ensure_servers
 
 TEMPLATE = "nenghao_template"
@@ -33,7 +34,7 @@ def postgres(programs: ServerPrograms, tmp_path_factory: pytest.TempPathFactory)
     server.start()
     try:
         server.ensure_database(TEMPLATE)
-        migrate(server.dsn(TEMPLATE))
+        migrations.upgrade(server.dsn(TEMPLATE))
         yield server
     finally:
         server.stop()

@@ -84,7 +84,7 @@ CREATE TABLE meter_installation (
     EXCLUDE USING gist (point_id WITH =, tstzrange(from_at, to_at) WITH &&)
 );
 COMMENT ON COLUMN meter_installation.digits IS 'integer digits: the rollover modulus is 10^digits; null: never rolls';
-COMMENT ON COLUMN meter_installation.rated_load IS 'canonical carrier units per hour at rated load (kW for electricity)';
+COMMENT ON COLUMN meter_installation.rated_load IS 'carrier units per hour at rated load (kW for electricity)';
 
 CREATE TABLE point_assignment (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -60,7 +60,7 @@ CREATE TABLE quarantine (
     release_requested_at timestamptz, release_requested_by text,
     released_at timestamptz, release_receipt_id bigint, release_note text
 );
-COMMENT ON COLUMN quarantine.release_requested_at IS 'asked for by an operator; the ingest process runs the ladder again';
+COMMENT ON COLUMN quarantine.release_requested_at IS 'asked for by an operator; ingest runs the ladder again';
 CREATE INDEX quarantine_open ON quarantine (gateway_code, received_at) WHERE released_at IS NULL;
 
 -- Stage hand-over. Append-only: writers never wait for each other. subject: the gateway (rollup), the process unit
@@ -117,6 +117,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop the raw data. There is no way back from this but a backup."""
     op.execute("DROP VIEW reading_effective")
-    op.execute(
-        "DROP TABLE seal, sequence_gap, gateway_state, stale, quarantine, reading_override, reading, receipt"
-    )
+    for table in (
+        *("seal", "sequence_gap", "gateway_state", "stale", "quarantine"),
+        *("reading_override", "reading", "receipt"),
+    ):
+        op.execute(f"DROP TABLE {table}")  # one by one: a hypertable may not be dropped along with others

@@ -89,7 +89,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop the derived tables; readings can rebuild all but the revisions and the outputs."""
     op.execute("DROP VIEW output_current")
-    op.execute(
-        "DROP TABLE figure_revision, ratio, output, finding, energy_month, energy_day, energy_hour,"
-        " usage_month, usage_day, usage_hour"
-    )
+    for table in (
+        *("figure_revision", "ratio", "output", "finding"),
+        *("energy_month", "energy_day", "energy_hour", "usage_month", "usage_day", "usage_hour"),
+    ):
+        op.execute(f"DROP TABLE {table}")  # one by one: a hypertable may not be dropped along with others

@@ -73,9 +73,7 @@ def claim(connection: Connection, stage: str) -> Claim | None:
     lock, loses updates.
     """
     subjects = connection.execute(
-        text(
-            "SELECT subject_id FROM stale WHERE stage = :stage GROUP BY subject_id ORDER BY min(id) LIMIT 200"
-        ),
+        text("SELECT subject_id FROM stale WHERE stage = :stage GROUP BY subject_id ORDER BY min(id) LIMIT 200"),
         {"stage": stage},
     ).scalars()
     for subject_id in subjects.all():
@@ -104,6 +102,6 @@ def _take(connection: Connection, stage: str, subject_id: int) -> tuple[Mark, ..
 def oldest_age_s(connection: Connection) -> dict[str, float]:
     """Return the age in seconds of each stage's oldest mark, for the backlog metric."""
     rows = connection.execute(
-        text("SELECT stage, extract(epoch FROM now() - min(marked_at))::float8 FROM stale GROUP BY stage")
+        text("SELECT stage, extract(epoch FROM now() - min(marked_at))::float8 AS age_s FROM stale GROUP BY stage")
     )
-    return {stage: age for stage, age in rows}
+    return {row.stage: row.age_s for row in rows}
