@@ -40,21 +40,21 @@ bench: $(STAMP) ## Measure, one JSON line each (ONLY=name picks one)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY),)
 
 .PHONY: pins
-pins: ## Renew requirements/*.txt from pyproject.toml (needs uv)
+pins: ## Renew deploy/requirements/*.txt from pyproject.toml (needs uv)
 	@uv pip compile pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 \
-		--no-emit-index-url --no-header -q -o requirements/dev.txt
+		--no-emit-index-url --no-header -q -o deploy/requirements/dev.txt
 	@uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 \
-		--no-emit-index-url --no-header -q -c requirements/dev.txt -o requirements/run.txt
+		--no-emit-index-url --no-header -q -c deploy/requirements/dev.txt -o deploy/requirements/run.txt
 
 .PHONY: clean
 clean: ## Remove the data and servers of `make run`, and the virtual environment
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m deploy.local clean; else rm -rf .local; fi
 	@rm -rf $(VENV)
 
-$(STAMP): requirements/dev.txt pyproject.toml
+$(STAMP): deploy/requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nenghao needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11")'
 	@echo "· installing the pinned Python packages into $(VENV)"; SECONDS=0; \
 	$(PYTHON) -m venv $(VENV) && \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements/dev.txt && \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	touch $@ && echo "✓ Python packages  $${SECONDS} s"

@@ -1,1 +1,1 @@
-"""What people bring in: registry files, outputs, accounts. Each function is one validated change, with its audit row."""
+"""What people bring in: registry files, outputs, accounts. Each function is one validated, audited change."""
