@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,10 @@ class Account:
     note: str
 
 
+def _succeeds(command: Sequence[str]) -> bool:
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
 @functools.cache
 def server_account() -> Account:
     """The least privileged account this process can give to a server."""
@@ -34,7 +39,7 @@ def server_account() -> Account:
         return Account((), None, "")
     entry = pwd.getpwnam(ACCOUNT)
     namespace = ("unshare", "--user", f"--map-user={entry.pw_uid}", f"--map-group={entry.pw_gid}", "--")
-    if shutil.which("unshare") and subprocess.run([*namespace, "true"], capture_output=True).returncode == 0:
+    if shutil.which("unshare") and _succeeds([*namespace, "true"]):
         return Account(namespace, None, "")
     if shutil.which("setpriv") is None:
         raise LocalRuntimeError(
@@ -58,7 +63,7 @@ def check_reach(path: Path, account: Account) -> None:
     """A folder under a closed home directory cannot be entered by another account: say so."""
     if account.owner is None:
         return
-    if subprocess.run([*account.prefix, "test", "-r", str(path)], capture_output=True).returncode != 0:
+    if not _succeeds([*account.prefix, "test", "-r", str(path)]):
         raise LocalRuntimeError(
             f"the account {ACCOUNT} cannot read {path}. Set NENGHAO_LOCAL_DIR to a folder below directories "
             "that everyone may enter, for example /var/tmp/nenghao, or start as an ordinary user."

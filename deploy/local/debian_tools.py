@@ -37,7 +37,13 @@ def run_or_fail(command: Sequence[str], what: str, *, cwd: Path | None = None, p
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", **({"PATH": path} if path else {})}
     try:
         result = subprocess.run(
-            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            check=False,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
     except FileNotFoundError:
         raise LocalRuntimeError(f"{what} needs the program {command[0]}, which is not here. {WAYS_OUT}") from None

@@ -72,11 +72,11 @@ def end(process: subprocess.Popen[bytes], polite: signal.Signals, timeout_s: flo
         process.send_signal(polite)
     try:
         process.wait(timeout_s)
-        return True
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
         return False
+    return True
 
 
 def signal_each(process_ids: Sequence[int], number: signal.Signals) -> None:
