@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from app.db import engine as engine_module
 from app.db import migrations
 from deploy.local.broker import Broker
-from deploy.local.folder import local_folder
+from deploy.local.folder import local_folder, scratch_folder
 from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
 from deploy.local.unpack import ServerPrograms, ensure_servers
@@ -28,16 +28,17 @@ def programs() -> ServerPrograms:
 
 
 @pytest.fixture(scope="session")
-def postgres(programs: ServerPrograms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres(programs: ServerPrograms) -> Iterator[Postgres]:
     """A running PostgreSQL with a migrated template database; durability is off, nothing outlives the run."""
-    server = Postgres(programs, tmp_path_factory.mktemp("postgres"), free_port(), fast_unsafe=True)
-    server.start()
-    try:
-        server.ensure_database(TEMPLATE)
-        migrations.upgrade(server.dsn(TEMPLATE))
-        yield server
-    finally:
-        server.stop()
+    with scratch_folder() as folder:
+        server = Postgres(programs, folder, free_port(), fast_unsafe=True)
+        server.start()
+        try:
+            server.ensure_database(TEMPLATE)
+            migrations.upgrade(server.dsn(TEMPLATE))
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture
@@ -65,14 +66,15 @@ def connection(engine: Engine) -> Iterator[Connection]:
 
 
 @pytest.fixture(scope="session")
-def broker(programs: ServerPrograms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def broker(programs: ServerPrograms) -> Iterator[Broker]:
     """A running Mosquitto with dynamic security; tests create their own accounts with random names."""
-    server = Broker(programs, tmp_path_factory.mktemp("broker"), free_port())
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+    with scratch_folder() as folder:
+        server = Broker(programs, folder, free_port())
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture

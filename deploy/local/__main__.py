@@ -1,4 +1,4 @@
-"""`python -m deploy.local servers | clean`: the two servers alone, and the way to be rid of everything."""
+"""`python -m deploy.local run | servers | clean`: everything, the two servers alone, or the way to be rid of it."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from deploy.local.errors import LocalRuntimeError
 from deploy.local.folder import FolderLock, local_folder, remove_folder
 from deploy.local.ports import LOOPBACK
+from deploy.local.run import run
 from deploy.local.servers import end_leftover_servers, prepare_servers
 from deploy.local.supervisor import Supervisor
 
@@ -48,10 +49,12 @@ def clean(folder: Path) -> None:
 def main() -> int:
     """Errors that the reader can do something about are one message, not a traceback."""
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
-    parser.add_argument("command", choices=["servers", "clean"])
+    parser.add_argument("command", choices=["run", "servers", "clean"])
     command = parser.parse_args().command
     try:
-        if command == "servers":
+        if command == "run":
+            run(local_folder())
+        elif command == "servers":
             run_servers(local_folder())
         else:
             clean(local_folder())

@@ -117,6 +117,7 @@ class Broker:
         check_reach(self._programs.mosquitto, account)
         self._configure()
         give(self._place, account)
+        check_reach(self._place, account)
         self._check_ports()
         words = [str(self._programs.mosquitto), "-c", str(self._place / SETTINGS_FILE)]
         self._process = spawn(words, self.log, prefix=account.prefix, cwd=self._place)

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,23 +32,28 @@ class DebianTools:
     path: str
 
 
+def _output_of(command: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> tuple[int, str]:
+    """When a signal interrupts the wait, the command gets the time to clean up after itself."""
+    with subprocess.Popen(
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
+    return process.returncode, output.decode(errors="replace")
+
+
 def run_or_fail(command: Sequence[str], what: str, *, cwd: Path | None = None, path: str | None = None) -> None:
     """Run a command quietly; its last words become the error."""
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", **({"PATH": path} if path else {})}
     try:
-        result = subprocess.run(
-            command,
-            check=False,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        code, output = _output_of(command, cwd, env)
     except FileNotFoundError:
         raise LocalRuntimeError(f"{what} needs the program {command[0]}, which is not here. {WAYS_OUT}") from None
-    if result.returncode != 0:
-        words = "\n".join(result.stdout.decode(errors="replace").splitlines()[-12:])
+    if code != 0:
+        words = "\n".join(output.splitlines()[-12:])
         raise LocalRuntimeError(f"{what} failed:\n{words}\n{WAYS_OUT}")
 
 

@@ -52,7 +52,15 @@ SETTINGS = {
     "password_encryption": "scram-sha-256",
 }
 # A crash of the machine (not of the server) loses the data: only for databases that tests throw away.
-FAST_UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "min_wal_size": "80MB"}
+FAST_UNSAFE = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    # With the data folder goes its shared memory, even after a SIGKILL.
+    "dynamic_shared_memory_type": "mmap",
+    "min_wal_size": "80MB",
+    "max_wal_size": "512MB",
+}
 HOST_RULES = f"local all all scram-sha-256\nhost all all {LOOPBACK}/32 scram-sha-256\n"
 
 
@@ -106,6 +114,7 @@ class Postgres:
             self._initialise()
         self._configure()
         give(self._place, account)
+        check_reach(self._data, account)
         if not is_free(self.port):
             raise LocalRuntimeError(f"another program listens on port {self.port}; PostgreSQL cannot start there")
         program = str(self._programs.postgres_bin / "postgres")
@@ -204,6 +213,7 @@ class Postgres:
         password = self._place / "initial-password"
         write_atomically(password, secret(self._folder, PASSWORD_NAME) + "\n")
         give(self._place, account)
+        check_reach(self._place, account)
         command = [
             *account.prefix,
             str(self._programs.postgres_bin / "initdb"),

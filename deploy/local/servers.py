@@ -1,5 +1,6 @@
 """The two servers of a folder, ready to be started: what every entry point begins with."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from deploy.local.broker import Broker, end_leftover_broker
 from deploy.local.ports import kept_ports
 from deploy.local.postgres import Postgres, end_leftover_postgres
 from deploy.local.unpack import ensure_servers
+
+# Several installations on one machine may share one tree of server programs.
+SERVERS_VARIABLE = "NENGHAO_SERVERS_DIR"
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ def end_leftover_servers(folder: Path, say: Callable[[str], None]) -> None:
 
 def prepare_servers(folder: Path, say: Callable[[str], None], *, fast_unsafe: bool = False) -> LocalServers:
     """Bring the programs, end leftovers, choose the ports (the same ones as the last time)."""
-    programs = ensure_servers(folder, say)
+    programs = ensure_servers(Path(os.environ.get(SERVERS_VARIABLE, folder)), say)
     end_leftover_servers(folder, say)
     note = server_account().note
     if note:
