@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     broker_admin_password: SecretStr = SecretStr("")
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    public_url: str = Field("http://127.0.0.1:8000", description="how officials reach the pages; links in notices")
     worker_metrics_port: int = Field(0, description="Prometheus port of the worker; 0 turns it off")
     worker_idle_s: float = Field(0.5, gt=0, description="pause when no stage had work")
     webhook_timeout_s: float = Field(15.0, gt=0, le=30)

@@ -33,8 +33,12 @@ CREATE TABLE industry (
 );
 
 CREATE TABLE unit_of_measure (
-    unit text PRIMARY KEY, canonical_unit text NOT NULL, canonical_per_unit numeric NOT NULL, {CITATION}
+    unit text PRIMARY KEY, canonical_unit text NOT NULL, canonical_per_unit numeric NOT NULL,
+    kind text NOT NULL DEFAULT 'amount' CHECK (kind IN ('amount', 'rate')), written_as text, {CITATION}
 );
+COMMENT ON COLUMN unit_of_measure.kind IS 'rate: canonical units in one hour (kW, m3/h), for gauges';
+COMMENT ON COLUMN unit_of_measure.written_as IS
+    'what a registry file writes, the carrier tells the rest: t of water is kept apart from t of coal; null: as unit';
 
 CREATE TABLE carrier (
     carrier_key text PRIMARY KEY, name_zh text NOT NULL, name_en text NOT NULL,
@@ -45,7 +49,8 @@ CREATE TABLE carrier (
 CREATE TABLE standard_coal_factor (
     factor_key text NOT NULL, factor_set text NOT NULL, name_zh text NOT NULL, name_en text NOT NULL,
     unit text NOT NULL, kgce_per_unit numeric, kgce_min numeric, kgce_max numeric,
-    lhv numeric, lhv_unit text, basis text NOT NULL, {CITATION},
+    lhv numeric, lhv_min numeric, lhv_max numeric, lhv_unit text, basis text NOT NULL, category text,
+    nbs_code text, nbs_code_confidence text, nhjc_energy_type text, {CITATION},
     UNIQUE NULLS NOT DISTINCT (factor_key, factor_set, valid_from)
 );
 

@@ -87,10 +87,12 @@ COMMENT ON COLUMN event.payload IS 'the JSON body as it is signed and sent, byte
 
 CREATE TABLE endpoint (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE, url text NOT NULL,
-    secret text NOT NULL, previous_secret text, district_code text REFERENCES district,
+    secret text NOT NULL, previous_secret text, previous_until timestamptz,
+    district_code text REFERENCES district,
     kinds text[] NOT NULL DEFAULT '{alert.*}', is_enabled boolean NOT NULL DEFAULT true, disabled_reason text,
     created_at timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON COLUMN endpoint.previous_until IS 'until then both secrets sign, so that a receiver can change over';
 
 CREATE TABLE delivery (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id text NOT NULL REFERENCES event,
@@ -99,7 +101,7 @@ CREATE TABLE delivery (
     attempts integer NOT NULL DEFAULT 0, next_attempt_at timestamptz NOT NULL, leased_until timestamptz,
     last_status integer, last_error text, delivered_at timestamptz, UNIQUE (event_id, endpoint_id)
 );
-CREATE INDEX delivery_due ON delivery (next_attempt_at) WHERE state = 'pending';
+CREATE INDEX delivery_due ON delivery (endpoint_id, next_attempt_at) WHERE state = 'pending';
 """
 
 

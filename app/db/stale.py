@@ -1,5 +1,7 @@
 """Stage hand-over by marks. Writers append marks; a stage claims them and recomputes what they cover."""
 
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,6 +67,39 @@ def mark_many(
         )
 
 
+class _Memory(threading.local):
+    """What one working thread remembers: the subject it claimed last, and the subjects that failed it."""
+
+    def __init__(self) -> None:
+        self.claimed: dict[str, int] = {}
+        self.left_alone: dict[tuple[str, int], float] = {}  # until this monotonic instant
+
+
+_memory = _Memory()
+
+
+def last_claimed(stage: str) -> int | None:
+    """Return the subject of this thread's last claim of a stage, or None when it found nothing to claim."""
+    return _memory.claimed.get(stage)
+
+
+def forget_claim(stage: str) -> None:
+    """Forget this thread's last claim of a stage, so that a failure before the next one blames no subject."""
+    _memory.claimed.pop(stage, None)
+
+
+def leave_alone(stage: str, subject_id: int, seconds: float) -> None:
+    """Pass over a subject in this thread's claims for a while: one that fails must not starve the others."""
+    _memory.left_alone[stage, subject_id] = time.monotonic() + seconds
+
+
+def _left_alone(stage: str) -> list[int]:
+    over = [key for key, until in _memory.left_alone.items() if until <= time.monotonic()]
+    for key in over:
+        del _memory.left_alone[key]
+    return [subject_id for name, subject_id in _memory.left_alone if name == stage]
+
+
 def claim(connection: Connection, stage: str) -> Claim | None:
     """Lock one subject of a stage and take its marks, or return None when nothing is free.
 
@@ -72,9 +107,13 @@ def claim(connection: Connection, stage: str) -> Claim | None:
     returned are deleted; the caller reads its input after that. Claiming and reading in one snapshot, or without the
     lock, loses updates.
     """
+    _memory.claimed.pop(stage, None)
     subjects = connection.execute(
-        text("SELECT subject_id FROM stale WHERE stage = :stage GROUP BY subject_id ORDER BY min(id) LIMIT 200"),
-        {"stage": stage},
+        text(
+            "SELECT subject_id FROM stale WHERE stage = :stage AND subject_id <> ALL(:left_alone)"
+            " GROUP BY subject_id ORDER BY min(id) LIMIT 200"
+        ),
+        {"stage": stage, "left_alone": _left_alone(stage)},
     ).scalars()
     for subject_id in subjects.all():
         if not connection.execute(
@@ -84,6 +123,7 @@ def claim(connection: Connection, stage: str) -> Claim | None:
             continue
         marks = _take(connection, stage, subject_id)
         if marks:
+            _memory.claimed[stage] = subject_id
             return Claim(subject_id, marks)
     return None
 

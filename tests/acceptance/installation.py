@@ -123,8 +123,7 @@ class Installation:
         """The NENGHAO_* settings that the service's own processes got."""
         pid = self.pids("worker")[0]
         pairs = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        found = dict(pair.decode().split("=", 1) for pair in pairs if pair.startswith(b"NENGHAO_"))
-        return found
+        return dict(pair.decode().split("=", 1) for pair in pairs if pair.startswith(b"NENGHAO_"))
 
     def pids(self, name: str) -> list[int]:
         """Return the process ids of `api`, `worker`, `ingest`, `fleet`, `receiver`, `postgres` or `mosquitto`."""
@@ -151,7 +150,6 @@ class Installation:
                 continue
             if self.process is not None and parent == self.process.pid:
                 found.append((int(entry.name), line, parent))
-        return found
 
     def everything(self) -> list[int]:
         """Return every process that belongs to this installation, the servers' own children too."""

@@ -1,0 +1,94 @@
+"""Outputs of production lines: what was produced, which the ratio divides by."""
+
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.access import EVERYONE, Caller, Now, Transaction, allow
+from app.api.shapes import MAX_ID, Answer, Exact, Instant
+from app.db import outputs as outputs_db
+from app.domain.calendar import business_day
+from app.errors import Invalid
+from app.intake import outputs as intake
+from app.intake.outputs import Kind, OutputEntry
+
+router = APIRouter(prefix="/api/v1/outputs", tags=["outputs"])
+MOST_OUTPUTS = 10_000
+DEFAULT_DAYS = 92
+
+
+class OutputReport(BaseModel):
+    """Outputs to report, all or nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+    outputs: list[OutputEntry] = Field(min_length=1, max_length=MOST_OUTPUTS)
+
+
+class Reported(Answer):
+    """What became of a report."""
+
+    accepted: int = Field(description="new, or a new revision of what was reported before", examples=[31])
+    unchanged: int = Field(description="reported before with the same value", examples=[0])
+
+
+class Output(Answer):
+    """The latest revision of one output."""
+
+    line_id: int = Field(examples=[7])
+    uscc: str = Field(examples=["91120000MA0000001Q"])
+    process_unit: str = Field(examples=["kiln"])
+    code: str = Field(description="the line's code", examples=["kiln-1"])
+    kind: str = Field(examples=["production"])
+    grain: str = Field(examples=["day"])
+    period: date = Field(description="first day of the period", examples=["2026-10-01"])
+    revision: int = Field(description="1 is the first report", examples=[1])
+    value: Exact = Field(examples=["4900.5"])
+    unit: str = Field(examples=["t"])
+    reported_by: str
+    reported_at: Instant
+    reason: str
+
+
+class OutputList(Answer):
+    """Outputs, newest period first."""
+
+    items: list[Output]
+    is_complete: bool = Field(description="false: there are more than `limit`; ask for a shorter stretch")
+
+
+@router.post("", response_model=Reported, summary="Report outputs 上报产量")
+def report_outputs(
+    body: OutputReport,
+    caller: Annotated[Caller, Depends(allow("operator", "enterprise"))],
+    connection: Transaction,
+    now: Now,
+) -> intake.Reported:
+    """All or nothing: any bad row lists all of them. A changed value becomes a new revision; nothing is overwritten.
+    An enterprise's key reports for its own lines only.
+    """
+    return intake.report(connection, caller.scope, body.outputs, actor=caller.name, now=now)
+
+
+@router.get("", response_model=OutputList, summary="List outputs 产量列表")
+def list_outputs(
+    *,
+    caller: Annotated[Caller, Depends(allow(*EVERYONE))],
+    connection: Transaction,
+    now: Now,
+    line_id: Annotated[int | None, Query(ge=1, le=MAX_ID, examples=[7])] = None,
+    kind: Kind | None = None,
+    first: Annotated[date | None, Query(alias="from", description="first day; default: 92 days ago")] = None,
+    last: Annotated[date | None, Query(alias="to", description="last day, included; default: today")] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_OUTPUTS)] = 1000,
+) -> dict[str, Any]:
+    """The latest revision of each output whose period starts in the stretch."""
+    until = last or business_day(now)
+    since = first or until - timedelta(days=DEFAULT_DAYS)
+    if since > until:
+        raise Invalid(f"from {since} is after to {until}", detail_zh=f"from {since} 晚于 to {until}")
+    rows = outputs_db.list_outputs(
+        connection, caller.scope, first=since, last=until, limit=limit + 1, line_id=line_id, kind=kind
+    )
+    return {"items": rows[:limit], "is_complete": len(rows) <= limit}

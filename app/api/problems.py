@@ -1,0 +1,254 @@
+"""Every error as problem+json (RFC 9457): a stable type, a title in the reader's language, what was wrong and where."""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from app.domain.language import preferred_language
+from app.errors import Conflict, Forbidden, Invalid, NotFound, Problem, Unauthenticated, Unavailable
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+
+
+class MethodNotAllowed(Problem):
+    """The address exists, but not for this method; `Allow` lists the methods."""
+
+    status, slug, title_en, title_zh = 405, "method-not-allowed", "Method not allowed", "不支持的方法"
+
+
+class TooLarge(Problem):
+    """The request's body is over the limit."""
+
+    status, slug, title_en, title_zh = 413, "too-large", "Content too large", "内容过大"
+
+
+class TooManyRequests(Problem):
+    """The key has used up its requests; `Retry-After` says in how many seconds there are more."""
+
+    status, slug, title_en, title_zh = 429, "too-many-requests", "Too many requests", "请求过于频繁"
+
+
+class InternalError(Problem):
+    """A fault of the service; its log holds the details under the request id."""
+
+    status, slug, title_en, title_zh = 500, "internal-error", "Internal error", "内部错误"
+
+
+KINDS: tuple[type[Problem], ...] = (
+    Problem, Unauthenticated, Forbidden, NotFound, MethodNotAllowed, Conflict, TooLarge, Invalid,
+    TooManyRequests, InternalError, Unavailable,
+)  # fmt: skip
+BY_STATUS = {kind.status: kind for kind in KINDS}
+
+# The usual faults of a request in Chinese, by pydantic's code; a code that is not here keeps its English sentence.
+MESSAGES_ZH = {
+    "missing": "缺少必填项",
+    "json_invalid": "不是合法的 JSON",
+    "extra_forbidden": "不认识的字段",
+    "string_type": "应为字符串",
+    "string_too_short": "长度不足，至少 {min_length} 个字符",
+    "string_too_long": "过长，最多 {max_length} 个字符",
+    "string_pattern_mismatch": "格式不符：{pattern}",
+    "int_parsing": "应为整数",
+    "int_type": "应为整数",
+    "decimal_parsing": "应为十进制数",
+    "float_parsing": "应为数字",
+    "finite_number": "应为有限数",
+    "bool_parsing": "应为 true 或 false",
+    "greater_than": "应大于 {gt}",
+    "greater_than_equal": "应不小于 {ge}",
+    "less_than": "应小于 {lt}",
+    "less_than_equal": "应不大于 {le}",
+    "literal_error": "应为以下之一：{expected}",
+    "enum": "应为以下之一：{expected}",
+    "date_from_datetime_parsing": "应为日期，如 2026-10-01",
+    "date_parsing": "应为日期，如 2026-10-01",
+    "datetime_parsing": "应为时刻，如 2026-10-01T08:00:00+08:00",
+    "datetime_from_date_parsing": "应为时刻，如 2026-10-01T08:00:00+08:00",
+    "timezone_aware": "时刻须带时区，如 +08:00",
+    "list_type": "应为数组",
+    "too_short": "项数不足，至少 {min_length} 项",
+    "too_long": "项数过多，最多 {max_length} 项",
+    "model_attributes_type": "应为对象",
+    "dict_type": "应为对象",
+    "url_parsing": "不是合法的网址",
+}
+
+
+class ErrorItem(BaseModel):
+    """One breach inside a request."""
+
+    model_config = ConfigDict(extra="allow")
+    location: list[str | int] | str | None = Field(
+        None, description="where: body, query or path, then the way to the value", examples=[["query", "grain"]]
+    )
+    message: str | None = Field(None, examples=["应为以下之一：'hour', 'day' or 'month'"])
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457 problem details."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str = Field(description="stable kind of the problem, also a page", examples=["/problems/invalid"])
+    title: str = Field(description="title in the language of Accept-Language", examples=["内容不合规则"])
+    status: int = Field(examples=[422])
+    detail: str = Field(description="what was wrong, where, what to do", examples=["1 处不合规则，见 errors"])
+    instance: str = Field(description="path of the request", examples=["/api/v1/usage"])
+    request_id: str = Field(description="also in X-Request-ID and in the service's log", examples=["3f9a41c07e52"])
+    errors: list[ErrorItem] | None = Field(None, description="every breach, where there may be several")
+
+
+def _documented(status: int) -> dict[str, Any]:
+    kind = BY_STATUS[status]
+    summary = f"{kind.title_en} {kind.title_zh}. {(kind.__doc__ or '').strip()}"
+    return {"description": summary, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+
+
+# What every route of the API may answer besides its own success.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: _documented(status) for status in (401, 403, 404, 422, 429, 500, 503)
+}
+
+
+def language_of(request: Request) -> str:
+    """Return "zh" or "en" for the answer to a request."""
+    return preferred_language(request.headers.get("accept-language"))
+
+
+def body_of(request: Request, problem: Problem) -> dict[str, Any]:
+    """Return the problem details of an error; `detail_zh` in its extras is the Chinese twin of its detail."""
+    is_zh = language_of(request) == "zh"
+    extra = dict(problem.extra)
+    detail_zh = extra.pop("detail_zh", problem.detail)
+    extra.pop("headers", None)
+    return {
+        "type": f"/problems/{problem.slug}",
+        "title": problem.title_zh if is_zh else problem.title_en,
+        "status": problem.status,
+        "detail": detail_zh if is_zh else problem.detail,
+        "instance": request.url.path,
+        "request_id": request.scope.get("state", {}).get("request_id", ""),
+        **extra,
+    }
+
+
+def respond(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the problem+json answer."""
+    merged = {"Content-Language": language_of(request), **problem.extra.get("headers", {}), **(headers or {})}
+    if problem.status == 401:
+        merged.setdefault("WWW-Authenticate", 'Bearer realm="nenghao"')
+    if problem.status == 503:
+        merged.setdefault("Retry-After", str(RETRY_AFTER_S))
+    content = json.dumps(body_of(request, problem), ensure_ascii=False, default=str)
+    return Response(content, problem.status, merged, MEDIA_TYPE)
+
+
+def from_validation(request: Request, errors: Sequence[Mapping[str, Any]]) -> Invalid:
+    """Return the problem that lists every breach that pydantic found, with its location and without its input."""
+    is_zh = language_of(request) == "zh"
+    items = [
+        {"location": list(e["loc"]), "code": e["type"], "message": _message(e, is_zh)}
+        for e in errors
+    ]  # fmt: skip
+    count = len(items)
+    return Invalid(
+        f"{count} value(s) break a rule: see errors, mend them and send again",
+        detail_zh=f"{count} 处不合规则：见 errors，改正后重发",
+        errors=items,
+    )
+
+
+def _message(error: Mapping[str, Any], is_zh: bool) -> str:
+    template = MESSAGES_ZH.get(error["type"]) if is_zh else None
+    try:
+        return template.format(**error.get("ctx", {})) if template else str(error["msg"])
+    except (KeyError, IndexError):
+        return str(error["msg"])
+
+
+def from_http(error: HTTPException) -> Problem:
+    """Return the problem for an error that the framework raised itself."""
+    sentences = {
+        404: ("nothing is at this address: /docs lists what there is", "此地址没有内容：可用地址见 /docs"),
+        405: ("this address does not take this method: see Allow", "此地址不支持该方法：见 Allow"),
+        413: ("the body is over the limit: send it in parts", "请求体超过上限：请分次发送"),
+    }
+    phrase = HTTPStatus(error.status_code).phrase if error.status_code in set(HTTPStatus) else "error"
+    detail, detail_zh = sentences.get(error.status_code, (str(error.detail or phrase), str(error.detail or phrase)))
+    problem = BY_STATUS.get(error.status_code, Problem)(detail, detail_zh=detail_zh)
+    problem.status = error.status_code
+    return problem
+
+
+def unavailable() -> Unavailable:
+    """Return the problem for a database that does not answer or cannot serve one more."""
+    return Unavailable(
+        f"the database does not answer; nothing was changed: try again in {RETRY_AFTER_S} s",
+        detail_zh=f"数据库暂无响应，未作任何更改：请 {RETRY_AFTER_S} 秒后重试",
+    )
+
+
+def unstorable() -> Invalid:
+    """Return the problem for a value that passed validation but that the database cannot take (NUL, overflow)."""
+    return Invalid(
+        "a value is outside what the database can hold: check for NUL characters and for numbers too large",
+        detail_zh="有数值超出数据库可存范围：请检查空字符与过大的数",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem+json answer."""
+
+    def of_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)  # noqa: S101 - registered for this type only
+        return respond(request, error)
+
+    def of_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        return respond(request, from_validation(request, error.errors()))
+
+    def of_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        return respond(request, from_http(error), error.headers)
+
+    def of_database(request: Request, _: Exception) -> Response:
+        return respond(request, unavailable())
+
+    def of_data(request: Request, _: Exception) -> Response:
+        return respond(request, unstorable())
+
+    app.add_exception_handler(Problem, of_problem)
+    app.add_exception_handler(RequestValidationError, of_validation)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(DataError, of_data)
+    for kind in (OperationalError, InterfaceError, PoolTimeoutError):
+        app.add_exception_handler(kind, of_database)
+
+
+def schemas() -> dict[str, Any]:
+    """Return the JSON schemas of the problem body, for the components of the OpenAPI document."""
+    schema = ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    inner = schema.pop("$defs")
+    return {"Problem": schema, **inner}
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Return every kind of problem, for the documents: its type leads to a page with this description."""
+    return [
+        {
+            "type": f"/problems/{kind.slug}",
+            "slug": kind.slug,
+            "status": kind.status,
+            "description": f"{kind.title_en} {kind.title_zh}. {(kind.__doc__ or '').strip()}",
+        }
+        for kind in KINDS
+    ]

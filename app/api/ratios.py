@@ -1,0 +1,197 @@
+"""Ratios: how far each production line is from the official benchmark and baseline, and the ranking by it."""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import Field
+
+from app.api.access import EVERYONE, Caller, Transaction, allow
+from app.api.csv_export import DOCUMENTED, Excel, Format, csv_response
+from app.api.shapes import Answer, DistrictFilter, Exact, IdFilter, Instant, Month, month_start
+from app.db.figures import ratios
+from app.domain.calendar import next_month
+from app.errors import Invalid
+
+router = APIRouter(prefix="/api/v1", tags=["ratios"])
+Status = Literal["at_benchmark", "between", "below_baseline", "unknown"]
+VariantFilter = Annotated[
+    str | None, Query(max_length=100, description="product by process", examples=["ndrc723-15-cement-clinker"])
+]
+DomainFilter = Annotated[
+    int | None, Query(ge=1, le=999, description="domain of the 2023 catalogue (发改产业〔2023〕723号)", examples=[15])
+]
+MonthRequired = Annotated[
+    str, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="calendar month", examples=["2026-10"])
+]
+LIMIT_ROWS = 5000
+
+
+class Ratio(Answer):
+    """One line in one month against the level in force, with what the figure rests on."""
+
+    enterprise_id: int = Field(examples=[7])
+    uscc: str = Field(examples=["91120000MA0000001X"])
+    enterprise_name_zh: str = Field(examples=["示例水泥有限公司"])
+    enterprise_name_en: str = Field(examples=["Example Cement Co., Ltd."])
+    district_code: str = Field(examples=["120119"])
+    district_name_zh: str | None = None
+    district_name_en: str | None = None
+    line_id: int = Field(examples=[7])
+    line_code: str = Field(examples=["kiln-1"])
+    line_name_zh: str = Field(examples=["1 号窑"])
+    line_name_en: str = Field(examples=["Kiln 1"])
+    variant_key: str = Field(examples=["ndrc723-15-cement-clinker"])
+    domain_no: int | None = Field(examples=[15])
+    domain_zh: str = Field(examples=["水泥制造"])
+    domain_en: str = Field(examples=["Cement manufacturing"])
+    product_zh: str = Field(examples=["水泥熟料"])
+    product_en: str = Field(examples=["Cement clinker"])
+    indicator_zh: str = Field(examples=["单位产品综合能耗"])
+    direction: str = Field(examples=["lower_is_better"])
+    judged_on: str = Field(description="month or year; a month of a yearly indicator is for operation only")
+    period: date | None = Field(description="first day of the month; null: not computed yet", examples=["2026-10-01"])
+    unit: str = Field(description="unit of actual, benchmark and baseline", examples=["kgce/t"])
+    actual: Exact | None = Field(description="full value, not rounded; null with a reason", examples=["118.4632"])
+    energy: Exact | None = Field(description="numerator: energy of the line, kgce or the indicator's physical unit")
+    output: Exact | None = Field(description="denominator: reported output in the variant's output unit")
+    benchmark: Exact | None = Field(description="标杆水平", examples=["100"])
+    baseline: Exact | None = Field(description="基准水平", examples=["117"])
+    status: Status = Field(description="by comparison of full values; equality reaches the level")
+    ratio: Exact | None = Field(
+        description="actual/benchmark, or benchmark/actual when both are negative (GB/T 28924); else null",
+        examples=["1.184632"],
+    )
+    position: Exact | None = Field(
+        description="(baseline - actual)/(baseline - benchmark): 1 at the benchmark, 0 at the baseline",
+        examples=["-0.0861"],
+    )
+    reason: str | None = Field(
+        description="why there is no value or why it is provisional: no_output, not_computed, month_open, …",
+        examples=["no_output"],
+    )
+    is_provisional: bool = Field(description="open month, completeness under 90 % or output missing: not ranked")
+    windows_expected: int | None = Field(examples=[2976])
+    windows_received: int | None = Field(examples=[2971])
+    windows_estimated: int | None = Field(examples=[5])
+    measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
+    estimated_share: Exact | None = Field(description="estimated / expected windows", examples=["0.0017"])
+    factor_set: str | None = Field(
+        description="conversions to standard coal that were used", examples=["GB/T 2589-2020"]
+    )
+    has_recalled_factor: bool = Field(description="a factor's source was not read in a public copy")
+    computed_at: Instant | None
+    level_edition: str | None = Field(examples=["2023"])
+    level_source: str | None = Field(examples=["发改产业〔2023〕723号"])
+    level_confidence: str | None = Field(
+        description="confirmed, or recalled: shown, but opens no violation", examples=["confirmed"]
+    )
+    level_valid_from: date | None = Field(examples=["2023-07-04"])
+    level_referenced_standard: str | None = Field(examples=["GB 16780"])
+
+
+class RatioList(Answer):
+    """Ratio rows; narrow the question when `is_cut` is true."""
+
+    items: list[Ratio]
+    is_cut: bool = Field(description="there are more rows than fit into one answer")
+
+
+class Ranked(Ratio):
+    """A ranked line."""
+
+    rank: int = Field(description="1 is the best; equal figures share a rank", examples=[1])
+
+
+class LeftOut(Ratio):
+    """A line that is not ranked."""
+
+    left_out_because: str = Field(examples=["incomplete"])
+
+
+class Ranking(Answer):
+    """Lines of one product or domain in a month, best first, and those left out."""
+
+    month: str = Field(examples=["2026-10"])
+    ranked: list[Ranked]
+    left_out: list[LeftOut] = Field(description="provisional, without output or without a level: with the reason")
+
+
+CSV_COLUMNS = list(Ratio.model_fields)
+
+
+@router.get("/ratios", response_model=RatioList, responses=DOCUMENTED, summary="Ratios by line and month 能效比值")
+def list_ratios(
+    *,
+    caller: Annotated[Caller, Depends(allow(*EVERYONE))],
+    connection: Transaction,
+    enterprise_id: IdFilter = None,
+    line_id: IdFilter = None,
+    district: DistrictFilter = None,
+    variant: VariantFilter = None,
+    domain: DomainFilter = None,
+    status: Status | None = None,
+    from_month: Month = None,
+    to_month: Annotated[
+        str | None, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="last month, included", examples=["2026-10"])
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_ROWS, description="rows in the answer; see is_cut")] = 1000,
+    format: Format = "json",
+    excel: Excel = False,
+) -> Any:
+    """Newest month first. Every row names the level it was judged by (edition, source, confidence) and how much of
+    it was measured.
+    """
+    last = month_start(to_month)
+    rows = ratios.list_ratios(
+        connection,
+        caller.scope,
+        limit=limit + 1,
+        start=month_start(from_month),
+        end=next_month(last) if last else None,
+        enterprise_id=enterprise_id,
+        line_id=line_id,
+        district_code=district,
+        variant_key=variant,
+        domain_no=domain,
+        status=status,
+    )
+    is_cut = len(rows) > limit
+    if format == "csv":
+        return _csv("ratios", rows[:limit], CSV_COLUMNS, is_for_excel=excel)
+    return {"items": rows[:limit], "is_cut": is_cut}
+
+
+@router.get("/ranking", response_model=Ranking, responses=DOCUMENTED, summary="Ranking of a month 排名")
+def get_ranking(
+    *,
+    caller: Annotated[Caller, Depends(allow(*EVERYONE))],
+    connection: Transaction,
+    month: MonthRequired,
+    variant: VariantFilter = None,
+    domain: DomainFilter = None,
+    district: DistrictFilter = None,
+    format: Format = "json",
+    excel: Excel = False,
+) -> Any:
+    """Among the lines the caller may see, by position, then by ratio. Name a variant or a domain: lines of different
+    domains are not compared.
+    """
+    if variant is None and domain is None:
+        raise Invalid(
+            "name a variant or a domain: lines of different domains are not ranked together",
+            detail_zh="请指定 variant 或 domain：不同领域的产线不放在一起排名",
+            errors=[{"location": ["query", "variant"], "message": "variant or domain is missing"}],
+        )
+    first = date.fromisoformat(f"{month}-01")
+    ranked, left_out = ratios.ranking(
+        connection, caller.scope, first, district_code=district, variant_key=variant, domain_no=domain
+    )
+    if format == "csv":
+        columns = ["rank", *CSV_COLUMNS, "left_out_because"]
+        return _csv(f"ranking-{month}", [*ranked, *left_out], columns, is_for_excel=excel)
+    return {"month": month, "ranked": ranked, "left_out": left_out}
+
+
+def _csv(name: str, rows: list[dict[str, Any]], columns: list[str], *, is_for_excel: bool) -> Response:
+    return csv_response(name, columns, ([row.get(c) for c in columns] for row in rows), is_for_excel=is_for_excel)

@@ -1,0 +1,332 @@
+"""`nenghao`: what an operator does from a shell. Exit status 0 done, 1 refused or failed, 2 wrong usage."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from app import broker, settings
+from app.db import access, deliveries, inbox, migrations
+from app.db import engine as engine_module
+from app.db import registry as registry_db
+from app.db.scope import CITY
+from app.errors import Invalid, Problem
+from app.intake import gateways as gateways_intake
+from app.intake import outputs as outputs_intake
+from app.intake import reference_load, registry
+from app.intake.registry_csv import parse_folder
+from app.intake.registry_file import EnterpriseEntry, GatewayEntry, RegistryFile, parse_text
+
+
+def _commands(text: str) -> typer.Typer:
+    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+
+
+app = _commands("Nenghao, online monitoring of energy use. 重点用能单位能耗在线监测。")
+_reference = _commands("Official tables 基准表.")
+_registry = _commands("Enterprises, lines, gateways, points 登记.")
+_gateways = _commands("Gateways and their broker accounts 端设备.")
+_keys = _commands("Keys of the API 密钥.")
+_endpoints = _commands("Webhook endpoints of officials 通知地址.")
+_quarantine = _commands("Rejected readings 隔离区.")
+_outputs = _commands("Reported outputs 产量.")
+_broker = _commands("The message broker 消息服务器.")
+for _name, _group in (
+    ("reference", _reference), ("registry", _registry), ("gateways", _gateways), ("keys", _keys),
+    ("endpoints", _endpoints), ("quarantine", _quarantine), ("outputs", _outputs), ("broker", _broker),
+):  # fmt: skip
+    app.add_typer(_group, name=_name)
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+RELEASE_POLL_S = 0.25
+
+
+def _actor() -> str:
+    return f"cli:{os.environ.get('SUDO_USER') or os.environ.get('USER') or 'operator'}"
+
+
+@contextmanager
+def _engine() -> Iterator[Engine]:
+    engine = engine_module.create(settings.load().database_url.get_secret_value())
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _working(what: str) -> Iterator[None]:
+    """Show on standard error that something is under way, where a person is watching."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        progress.add_task(what)
+        yield
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version's schema 更新数据库结构."""
+    with _working("migrating"):
+        migrations.upgrade(settings.load().database_url.get_secret_value())
+    out.print("database is at this version's schema")
+
+
+@_reference.command("load")
+def reference_load_command() -> None:
+    """Load the official tables; a second time changes nothing 载入基准表."""
+    with _engine() as engine, _working("loading official tables"), engine.begin() as connection:
+        reports = reference_load.load(connection, _now())
+    table = Table("table", "inserted", "updated", "unchanged", box=None)
+    for report in reports:
+        table.add_row(report.table, str(report.inserted), str(report.updated), str(report.unchanged))
+    out.print(table)
+
+
+@_registry.command("import")
+def registry_import(
+    file: Annotated[Path, typer.Argument(exists=True, help="YAML or JSON file, CSV file, or folder of CSV files")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check and show, write nothing")] = False,
+    credentials: Annotated[
+        Path | None, typer.Option(help="write new gateway passwords to this JSON file, beside those it has")
+    ] = None,
+) -> None:
+    """Import a registry file; all bad rows are listed, nothing is written unless all are right 导入登记."""
+    if credentials is not None and not dry_run:
+        _write_credentials(credentials, {})  # a file that cannot be written is found out before anything is done
+    with _engine() as engine, _working(f"importing {file.name}"):
+        entries, places = parse_folder(file) if file.is_dir() or file.suffix == ".csv" else (_parse(file), None)
+        report = registry.bring_in(
+            engine, settings.load(), entries, actor=_actor(), now=_now(), is_dry_run=dry_run, places=places
+        )
+    _show_report(report)
+    _hand_out(report.passwords, credentials)
+
+
+def _parse(file: Path) -> RegistryFile:
+    try:
+        return parse_text(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{file} is not UTF-8 text: {error}") from error
+
+
+def _show_report(report: registry.Report) -> None:
+    for line in report.changes if report.is_dry_run else report.changes[:20]:
+        out.print(line, markup=False)
+    if not report.is_dry_run and len(report.changes) > 20:
+        out.print(f"… and {sum((report.inserted + report.updated).values()) - 20} more")
+    verb = "would be " if report.is_dry_run else ""
+    counts = (sum(part.values()) for part in (report.inserted, report.updated, report.unchanged))
+    out.print("{} row(s) {v}inserted, {} {v}updated, {} unchanged".format(*counts, v=verb))
+
+
+def _hand_out(passwords: dict[str, str], credentials: Path | None) -> None:
+    """Give new passwords to the operator, once: into the file, else onto standard output."""
+    if credentials is not None and passwords:
+        _write_credentials(credentials, passwords)
+        out.print(f"{len(passwords)} new password(s) written to {credentials}", markup=False)
+    elif passwords:
+        for code, password in passwords.items():
+            out.print(f"{code} {password}", markup=False)
+
+
+def _write_credentials(file: Path, passwords: dict[str, str]) -> None:
+    known = {}
+    if file.exists() and file.stat().st_size:
+        known = {row["code"]: row["password"] for row in json.loads(file.read_text(encoding="utf-8"))["gateways"]}
+    rows = [{"code": code, "password": password} for code, password in sorted({**known, **passwords}.items())]
+    draft = file.with_name(file.name + ".part")
+    # Only its owner may read it, from the first byte on.
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+        json.dump({"gateways": rows}, handle, indent=2)
+    draft.replace(file)
+
+
+@_gateways.command("add")
+def gateways_add(
+    code: Annotated[str, typer.Argument(help="e.g. gw-clinker-01")],
+    enterprise: Annotated[str, typer.Option(help="its enterprise's unified social credit code")],
+    zone: Annotated[str, typer.Option(help="time zone of readings without one")] = "Asia/Shanghai",
+    heartbeat_s: Annotated[int, typer.Option(help="seconds between heartbeats")] = 900,
+) -> None:
+    """Register a gateway and make its broker account; prints the password, this once 登记端设备."""
+    try:
+        entry = GatewayEntry(code=code, zone=zone, heartbeat_s=heartbeat_s)
+        file = RegistryFile(enterprises=[EnterpriseEntry(uscc=enterprise, gateways=[entry])])
+    except ValidationError as error:
+        raise Invalid("; ".join(str(e["msg"]) for e in error.errors())) from error
+    with _engine() as engine, _working("registering"):
+        report = registry.bring_in(engine, settings.load(), file, actor=_actor(), now=_now())
+    _show_report(report)
+    _hand_out(report.passwords, None)
+
+
+@_gateways.command("rotate")
+def gateways_rotate(code: str) -> None:
+    """Give a gateway a new password and print it, this once; the old one ends 更换口令."""
+    with _engine() as engine:
+        password = gateways_intake.rotate(engine, settings.load(), code, actor=_actor())
+    out.print(f"{code} {password}", markup=False)
+
+
+@_gateways.command("disable")
+def gateways_disable(code: str) -> None:
+    """End a gateway's connection and refuse the next 停用."""
+    _set_enabled(code, is_enabled=False)
+
+
+@_gateways.command("enable")
+def gateways_enable(code: str) -> None:
+    """Let a gateway connect again with the password it had 启用."""
+    _set_enabled(code, is_enabled=True)
+
+
+def _set_enabled(code: str, *, is_enabled: bool) -> None:
+    with _engine() as engine:
+        gateways_intake.set_enabled(engine, settings.load(), code, is_enabled=is_enabled, actor=_actor())
+    out.print(f"{code} is {'enabled' if is_enabled else 'disabled'}", markup=False)
+
+
+@_keys.command("create")
+def keys_create(
+    role: Annotated[str, typer.Option(help="operator, regulator, official, enterprise or gateway")],
+    name: Annotated[str, typer.Option(help="whose key it is")],
+    district: Annotated[str | None, typer.Option(help="district code, for an official 区代码")] = None,
+    enterprise: Annotated[str | None, typer.Option(help="credit code, for an enterprise 统一社会信用代码")] = None,
+) -> None:
+    """Make a key of the API and print it, this once 新建密钥."""
+    with _engine() as engine, engine.begin() as connection:
+        enterprise_id = registry_db.enterprise_in_scope(connection, CITY, enterprise) if enterprise else None
+        key = access.create_key(connection, name, role, district_code=district, enterprise_id=enterprise_id)
+        access.record(connection, _actor(), "key.create", name, {"role": role, "district_code": district})
+    out.print(key, markup=False)
+
+
+@_endpoints.command("add")
+def endpoints_add(
+    name: Annotated[str, typer.Option()],
+    url: Annotated[str, typer.Option(help="where notices are posted")],
+    secret: Annotated[str, typer.Option(help="whsec_ and base64, shared with the receiver")],
+    district: Annotated[str | None, typer.Option(help="only this district's matters; default: the city")] = None,
+    kinds: Annotated[list[str] | None, typer.Option(help="kinds of events; may be repeated")] = None,
+) -> None:
+    """Add a webhook endpoint 新增通知地址."""
+    with _engine() as engine, engine.begin() as connection:
+        endpoint_id = deliveries.add_endpoint(
+            connection, name=name, url=url, secret=secret, district_code=district, kinds=kinds or ["alert.*"]
+        )
+        access.record(connection, _actor(), "endpoint.add", name, {"url": url, "district_code": district})
+    out.print(f"endpoint {endpoint_id} {name} → {url}", markup=False)
+
+
+@_quarantine.command("list")
+def quarantine_list(
+    gateway: Annotated[str | None, typer.Option(help="only this gateway's")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+) -> None:
+    """Show what was rejected and why, newest first 隔离区列表."""
+    with _engine() as engine, engine.connect() as connection:
+        rows: list[dict[str, Any]] = inbox.list_quarantine(connection, CITY, limit=limit, gateway_code=gateway)
+    columns = ("id", "received_at", "gateway_code", "point_code", "ts", "reason", "detail", "released_at")
+    # Tabs rather than a drawn table: a line is a record, however narrow the terminal, and can be cut and counted.
+    out.print("\t".join(columns))
+    for row in rows:
+        out.print("\t".join("" if row[column] is None else str(row[column]) for column in columns), markup=False)
+
+
+@_quarantine.command("release")
+def quarantine_release(
+    gateway: Annotated[str | None, typer.Option(help="only this gateway's")] = None,
+    reason: Annotated[str | None, typer.Option(help="only of this reason, e.g. unknown_point")] = None,
+    timeout_s: Annotated[float, typer.Option(min=0, help="how long to wait for the ingest process; 0: do not")] = 60.0,
+) -> None:
+    """Run rejected readings through the checks again, once the registry is right 放行."""
+    with _engine() as engine:
+        with engine.begin() as connection:
+            asked = inbox.request_release(connection, gateway_code=gateway, reason=reason, actor=_actor(), now=_now())
+            detail = {"gateway_code": gateway, "reason": reason, "items": asked}
+            access.record(connection, _actor(), "quarantine.release", "quarantine", detail)
+        out.print(f"{asked} item(s) asked for")
+        if asked and timeout_s:
+            _wait_for_release(engine, timeout_s)
+
+
+def _wait_for_release(engine: Engine, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    first = None
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task("released", total=None)
+        while True:
+            with engine.connect() as connection:
+                waiting = inbox.count_pending_release(connection)
+            first = waiting if first is None else first
+            progress.update(task, total=first, completed=first - waiting)
+            if waiting == 0:
+                break
+            if time.monotonic() > deadline:
+                raise Problem(
+                    f"{waiting} item(s) still wait after {timeout_s:g} s: the ingest process does this, is"
+                    " `nenghao-ingest` running? The request stands and is done when it runs"
+                )
+            time.sleep(RELEASE_POLL_S)
+    out.print("all have been through the checks; what is still wrong is in `nenghao quarantine list`")
+
+
+@_outputs.command("import")
+def outputs_import(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
+    """Report outputs from a CSV file: uscc, process_unit, line, kind, grain, period, value, unit 上报产量."""
+    entries, places = outputs_intake.parse_csv(file.read_text(encoding="utf-8-sig"))
+    with _engine() as engine, _working(f"reporting {len(entries)} outputs"), engine.begin() as connection:
+        done = outputs_intake.report(connection, CITY, entries, actor=_actor(), now=_now(), places=places)
+    out.print(f"{done.accepted} accepted, {done.unchanged} unchanged")
+
+
+@_broker.command("prepare")
+def broker_prepare(
+    ingest_password_file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="holds the password")],
+) -> None:
+    """Make the ingest process's broker account, or give it this password 准备接入账户."""
+    password = ingest_password_file.read_text(encoding="utf-8").strip()
+    if not password:
+        raise Invalid(f"{ingest_password_file} is empty: put the ingest process's password into it")
+    broker.ensure_service_account(settings.load(), password)
+    out.print(f"account {broker.SERVICE_ACCOUNT} is ready")
+
+
+def main() -> None:
+    """Run a command; what its user can mend is said in a sentence, without a traceback."""
+    try:
+        app()
+    except Problem as problem:
+        err.print(f"error: {problem.detail}", markup=False, style="red")
+        for item in problem.extra.get("errors", ()):
+            err.print(f"  {item['location']}: {item['message']}", markup=False)
+        raise SystemExit(1) from problem
+    except ValidationError as error:
+        err.print("error: the settings are not complete; set in the environment:", markup=False, style="red")
+        for item in error.errors(include_url=False):
+            err.print(f"  NENGHAO_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}", markup=False)
+        raise SystemExit(1) from error
+    except OperationalError as error:
+        err.print(f"error: the database does not answer: {error.orig}", markup=False, style="red")
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()

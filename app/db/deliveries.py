@@ -1,0 +1,306 @@
+"""The outbox: events, the endpoints that are told, and how far each delivery has come."""
+
+# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from app.db.scope import CITY, Scope
+from app.domain import webhook
+from app.domain.webhook import NextStep, Outcome
+from app.errors import Conflict, Invalid, NotFound
+
+# At most so many attempts to one endpoint are under way at a time, over all workers: a dead one holds up nobody else.
+IN_FLIGHT_PER_ENDPOINT = 2
+
+
+def new_event_id() -> str:
+    """Return a random id for an event; it is also the webhook-id of its deliveries."""
+    return f"evt_{secrets.token_hex(16)}"
+
+
+def write_event(
+    connection: Connection,
+    *,
+    event_id: str,
+    kind: str,
+    alert_id: int | None,
+    district_code: str | None,
+    enterprise_id: int | None,
+    payload: str,
+    now: datetime,
+) -> int:
+    """Write an event and a delivery to every endpoint that wants it, in the caller's transaction; return how many.
+
+    An endpoint without a district hears the whole city; kinds are patterns such as alert.*.
+    """
+    connection.execute(
+        text(
+            "INSERT INTO event (id, kind, alert_id, district_code, enterprise_id, payload, occurred_at)"
+            " VALUES (:id, :kind, :alert, :district, :enterprise, :payload, :now)"
+        ),
+        {
+            "id": event_id,
+            "kind": kind,
+            "alert": alert_id,
+            "district": district_code,
+            "enterprise": enterprise_id,
+            "payload": payload,
+            "now": now,
+        },
+    )
+    return connection.execute(
+        text(
+            "INSERT INTO delivery (event_id, endpoint_id, next_attempt_at) SELECT :event, id, :now FROM endpoint"
+            " WHERE is_enabled AND (district_code IS NULL OR district_code = :district) AND EXISTS ("
+            "SELECT 1 FROM unnest(kinds) AS k WHERE :kind LIKE replace(replace(k, '_', '\\_'), '*', '%'))"
+        ),
+        {"event": event_id, "kind": kind, "district": district_code, "now": now},
+    ).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A leased delivery: what to send where, and the number of this attempt (from 1)."""
+
+    delivery_id: int
+    endpoint_id: int
+    attempts: int
+    event_id: str
+    payload: bytes
+    url: str
+    secrets: tuple[str, ...]
+
+
+_TAKEN = (
+    " UPDATE delivery d SET leased_until = :leased_until, attempts = d.attempts + 1 FROM due, endpoint e, event v"
+    " WHERE d.id = due.id AND e.id = d.endpoint_id AND v.id = d.event_id"
+    " RETURNING d.id, d.endpoint_id, d.attempts, v.id, v.payload, e.url, e.secret,"
+    " CASE WHEN e.previous_until > :now THEN e.previous_secret END"
+)
+# Per endpoint only as many as may still be in flight; first attempts go before repeated ones, which may be slow.
+_CLAIM = (
+    "WITH due AS MATERIALIZED (SELECT x.id FROM endpoint e CROSS JOIN LATERAL ("
+    "SELECT d.id, d.attempts, d.next_attempt_at FROM delivery d WHERE d.endpoint_id = e.id AND d.state = 'pending'"
+    " AND d.next_attempt_at <= :now AND (d.leased_until IS NULL OR d.leased_until < :now)"
+    " ORDER BY d.next_attempt_at LIMIT greatest(0, :per_endpoint - (SELECT count(*) FROM delivery f"
+    " WHERE f.endpoint_id = e.id AND f.state = 'pending' AND f.leased_until >= :now)) FOR UPDATE SKIP LOCKED"
+    ") x WHERE e.is_enabled AND e.id <> ALL(:busy) ORDER BY x.attempts > 0, x.next_attempt_at LIMIT :limit)" + _TAKEN
+)
+_CLAIM_ONE = (
+    "WITH due AS MATERIALIZED (SELECT d.id FROM delivery d WHERE d.id = :id AND d.state = 'pending'"
+    " AND (d.leased_until IS NULL OR d.leased_until < :now) FOR UPDATE SKIP LOCKED)" + _TAKEN
+)
+
+
+def claim_due(
+    connection: Connection, now: datetime, *, limit: int, lease: timedelta, busy: Sequence[int] = ()
+) -> list[Attempt]:
+    """Lease due deliveries and count the attempt; a lease that runs out without an outcome is sent again.
+
+    busy: endpoints to which this process already has as many attempts under way as are allowed.
+    """
+    rows = connection.execute(
+        text(_CLAIM),
+        {
+            "now": now,
+            "leased_until": now + lease,
+            "limit": limit,
+            "busy": list(busy),
+            "per_endpoint": IN_FLIGHT_PER_ENDPOINT,
+        },
+    )
+    return [_attempt(row) for row in rows]
+
+
+def claim_one(connection: Connection, delivery_id: int, now: datetime, *, lease: timedelta) -> Attempt | None:
+    """Lease one delivery, or return None when it is not pending or under way."""
+    row = connection.execute(text(_CLAIM_ONE), {"id": delivery_id, "now": now, "leased_until": now + lease}).first()
+    return None if row is None else _attempt(row)
+
+
+def _attempt(row: Any) -> Attempt:
+    delivery_id, endpoint_id, attempts, event_id, payload, url, secret, previous = row
+    keys = (secret,) if previous is None else (secret, previous)
+    return Attempt(delivery_id, endpoint_id, attempts, event_id, payload.encode(), url, keys)
+
+
+def record(connection: Connection, attempt: Attempt, step: NextStep, status: int | None, now: datetime) -> None:
+    """Write down what came of an attempt. A late outcome of an attempt whose lease was taken over changes nothing,
+    unless it was received: received is received."""
+    state = {Outcome.DELIVERED: "delivered", Outcome.RETRY: "pending"}.get(step.outcome, "dead")
+    connection.execute(
+        text(
+            "UPDATE delivery SET state = :state, leased_until = NULL, last_status = :status, last_error = :error,"
+            " next_attempt_at = coalesce(:next_at, next_attempt_at),"
+            " delivered_at = CASE WHEN :state = 'delivered' THEN CAST(:now AS timestamptz) END"
+            " WHERE id = :id AND state = 'pending' AND (attempts = :attempts OR :state = 'delivered')"
+        ),
+        {
+            "id": attempt.delivery_id,
+            "attempts": attempt.attempts,
+            "state": state,
+            "status": status,
+            "error": step.error,
+            "next_at": step.next_attempt_at,
+            "now": now,
+        },
+    )
+    if step.outcome is Outcome.GONE:
+        connection.execute(
+            text("UPDATE endpoint SET is_enabled = false, disabled_reason = :reason WHERE id = :id AND is_enabled"),
+            {"id": attempt.endpoint_id, "reason": "the receiver answered 410 Gone: it wants no more notices"},
+        )
+
+
+def add_endpoint(
+    connection: Connection,
+    *,
+    name: str,
+    url: str,
+    secret: str,
+    district_code: str | None = None,
+    kinds: Sequence[str] = ("alert.*",),
+) -> int:
+    """Add an endpoint and return its id; an address or a secret that cannot work raises Invalid."""
+    _check(url, secret)
+    row = connection.execute(
+        text(
+            "INSERT INTO endpoint (name, url, secret, district_code, kinds) SELECT :name, :url, :secret, :district,"
+            " :kinds WHERE CAST(:district AS text) IS NULL OR EXISTS (SELECT 1 FROM district WHERE code = :district)"
+            " ON CONFLICT (name) DO NOTHING RETURNING id"
+        ),
+        {"name": name, "url": url, "secret": secret, "district": district_code, "kinds": list(kinds)},
+    ).scalar()
+    if row is not None:
+        return int(row)
+    if connection.execute(text("SELECT 1 FROM endpoint WHERE name = :name"), {"name": name}).first():
+        raise Conflict(f"there is an endpoint named {name!r} already: rotate its secret or choose another name")
+    raise Invalid(f"district {district_code!r} is not in the table of districts", errors=["district_code"])
+
+
+def _check(url: str, secret: str) -> None:
+    problems = []
+    for check, value in ((webhook.parse_target, url), (webhook.parse_secret, secret)):
+        try:
+            check(value)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise Invalid("; ".join(problems), errors=problems)
+
+
+def rotate(connection: Connection, endpoint_id: int, secret: str, now: datetime) -> datetime:
+    """Give an endpoint a new secret; both sign until the instant returned, so that the receiver can change over."""
+    try:
+        webhook.parse_secret(secret)
+    except ValueError as error:
+        raise Invalid(str(error), errors=[str(error)]) from error
+    until = now + webhook.ROTATION_OVERLAP
+    changed = connection.execute(
+        text("UPDATE endpoint SET previous_secret = secret, previous_until = :until, secret = :secret WHERE id = :id"),
+        {"id": endpoint_id, "secret": secret, "until": until},
+    )
+    if changed.rowcount == 0:
+        raise NotFound(f"there is no endpoint {endpoint_id}")
+    return until
+
+
+def set_enabled(connection: Connection, endpoint_id: int, *, is_enabled: bool, reason: str | None = None) -> None:
+    """Switch an endpoint on or off; what waits for it stays, and goes out when it is on again."""
+    changed = connection.execute(
+        text("UPDATE endpoint SET is_enabled = :enabled, disabled_reason = :reason WHERE id = :id"),
+        {"id": endpoint_id, "enabled": is_enabled, "reason": None if is_enabled else reason},
+    )
+    if changed.rowcount == 0:
+        raise NotFound(f"there is no endpoint {endpoint_id}")
+
+
+def list_endpoints(connection: Connection) -> list[dict[str, Any]]:
+    """Return all endpoints with what waits for them; never their secrets."""
+    rows = connection.execute(
+        text(
+            "SELECT e.id, e.name, e.url, e.district_code, e.kinds, e.is_enabled, e.disabled_reason, e.created_at,"
+            " e.previous_until, count(d.id) FILTER (WHERE d.state = 'pending') AS pending,"
+            " count(d.id) FILTER (WHERE d.state = 'dead') AS dead, max(d.delivered_at) AS last_delivered_at"
+            " FROM endpoint e LEFT JOIN delivery d ON d.endpoint_id = e.id GROUP BY e.id ORDER BY e.id"
+        )
+    ).mappings()
+    return [dict(row) for row in rows]
+
+
+def list_deliveries(
+    connection: Connection,
+    scope: Scope = CITY,
+    *,
+    limit: int = 100,
+    before_id: int | None = None,
+    state: str | None = None,
+    endpoint_id: int | None = None,
+    alert_id: int | None = None,
+) -> list[dict[str, Any]]:
+    """Return deliveries of events about enterprises in the scope, newest first, below an id.
+
+    Events about no enterprise (tests) are shown to the whole city's scope only.
+    """
+    rows = connection.execute(
+        text(
+            "SELECT d.id, d.event_id, v.kind, v.alert_id, v.occurred_at, d.endpoint_id, p.name AS endpoint_name,"
+            " d.state, d.attempts, d.next_attempt_at, d.last_status, d.last_error, d.delivered_at"
+            " FROM delivery d JOIN event v ON v.id = d.event_id JOIN endpoint p ON p.id = d.endpoint_id"
+            f" LEFT JOIN enterprise e ON e.id = v.enterprise_id WHERE {scope.enterprises_sql()}"
+            " AND (CAST(:before AS bigint) IS NULL OR d.id < :before)"
+            " AND (CAST(:state AS text) IS NULL OR d.state = :state)"
+            " AND (CAST(:endpoint AS bigint) IS NULL OR d.endpoint_id = :endpoint)"
+            " AND (CAST(:alert AS bigint) IS NULL OR v.alert_id = :alert) ORDER BY d.id DESC LIMIT :limit"
+        ),
+        {
+            "before": before_id,
+            "state": state,
+            "endpoint": endpoint_id,
+            "alert": alert_id,
+            "limit": limit,
+            **scope.parameters(),
+        },
+    ).mappings()
+    return [dict(row) for row in rows]
+
+
+def replay(connection: Connection, delivery_id: int, now: datetime) -> None:
+    """Send a delivery again from the first attempt on, with the same webhook-id; one under way raises Conflict."""
+    changed = connection.execute(
+        text(
+            "UPDATE delivery SET state = 'pending', attempts = 0, next_attempt_at = :now, leased_until = NULL,"
+            " delivered_at = NULL WHERE id = :id AND (leased_until IS NULL OR leased_until < :now)"
+        ),
+        {"id": delivery_id, "now": now},
+    )
+    if changed.rowcount:
+        return
+    if connection.execute(text("SELECT 1 FROM delivery WHERE id = :id"), {"id": delivery_id}).first():
+        raise Conflict(f"delivery {delivery_id} is being sent right now: wait for its outcome")
+    raise NotFound(f"there is no delivery {delivery_id}")
+
+
+def write_test(connection: Connection, endpoint_id: int, event_id: str, payload: str, now: datetime) -> int:
+    """Write a test event with a delivery to one endpoint, switched on or not; return the delivery's id."""
+    if not connection.execute(text("SELECT 1 FROM endpoint WHERE id = :id"), {"id": endpoint_id}).first():
+        raise NotFound(f"there is no endpoint {endpoint_id}")
+    connection.execute(
+        text("INSERT INTO event (id, kind, payload, occurred_at) VALUES (:id, 'endpoint.test', :payload, :now)"),
+        {"id": event_id, "payload": payload, "now": now},
+    )
+    return int(
+        connection.execute(
+            text(
+                "INSERT INTO delivery (event_id, endpoint_id, next_attempt_at) VALUES (:event, :endpoint, :now)"
+                " RETURNING id"
+            ),
+            {"event": event_id, "endpoint": endpoint_id, "now": now},
+        ).scalar_one()
+    )

@@ -1,0 +1,57 @@
+"""Pieces of SQL that all figures share; each is a literal of this file, never a caller's text."""
+
+# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
+
+SIGNED = "CASE WHEN x.flow IN ('in', 'feedstock') THEN 1 ELSE -1 END"
+
+
+def exact(expression: str) -> str:
+    """Return a numeric expression as text without trailing zeros."""
+    return f"trim_scale({expression})::text"
+
+
+def complete_sum(column: str, *, scale: str = "1", only: str = "true") -> str:
+    """Return the signed sum of a column of `x` as text, null when a row that counts has none (no factor loaded)."""
+    counted = f"FILTER (WHERE x.process_unit_id IS NOT NULL AND {only})"
+    total = f"sum({SIGNED} * x.{column}) {counted} * {scale}"
+    whole = f"count(*) {counted} = count(x.{column}) {counted}"
+    return f"CASE WHEN {whole} THEN {exact(total)} END"
+
+
+def energy_sums(*, scale: str, unit: str, mass: str) -> str:
+    """Return the select list of an energy total over rows `x`: equivalent, equal, feedstock in `unit`, CO2 in `mass`.
+
+    Multiplying by 0.001 is exact in numeric; dividing by 1000 need not be. Carriers without emissions carry no CO2
+    factor, so CO2 sums what has one.
+    """
+    feedstock = complete_sum("equivalent_kgce", scale=scale, only="x.flow = 'feedstock'")
+    return (
+        f"{complete_sum('equivalent_kgce', scale=scale)} AS equivalent_{unit},"
+        f" {complete_sum('equal_kgce', scale=scale)} AS equal_{unit},"
+        f" {feedstock} AS feedstock_equivalent_{unit},"
+        f" {exact(f'sum({SIGNED} * x.co2_kg) * {scale}')} AS co2_{mass}"
+    )
+
+
+def district_on(day: str) -> str:
+    """Return the district code of enterprise `e` on a day: the assignment then in force, else the nearest one."""
+    return (
+        "(SELECT a.district_code FROM enterprise_assignment a WHERE a.enterprise_id = e.id"
+        f" ORDER BY (a.from_on <= {day}) DESC, abs(a.from_on - {day}) LIMIT 1)"
+    )
+
+
+CURRENT_ASSIGNMENT = (
+    "LATERAL (SELECT a.district_code, a.industry_code FROM enterprise_assignment a"
+    " WHERE a.enterprise_id = e.id ORDER BY a.from_on DESC LIMIT 1)"
+)
+
+# Of each line the latest month that counts: of its two latest months one that is not provisional, else the latest.
+LATEST_RATIO = (
+    "(SELECT DISTINCT ON (line_id) * FROM (SELECT *,"
+    " row_number() OVER (PARTITION BY line_id ORDER BY period DESC) AS age FROM ratio WHERE grain = 'month')"
+    " recent WHERE age <= 2 ORDER BY line_id, is_provisional, period DESC)"
+)
+
+MEASURED_SHARE = "round(x.windows_received::numeric / nullif(x.windows_expected, 0), 4)::text"
+ESTIMATED_SHARE = "round(x.windows_estimated::numeric / nullif(x.windows_expected, 0), 4)::text"

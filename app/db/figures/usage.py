@@ -1,0 +1,99 @@
+"""Usage of points over a grid of hours, days or months, in the canonical unit of each carrier."""
+
+# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, text
+
+from app.db.figures.sums import exact
+from app.db.scope import Scope
+
+# grain: (table, column of the step's start)
+TABLES = {"hour": ("usage_hour", "hour_at"), "day": ("usage_day", "day"), "month": ("usage_month", "month")}
+
+
+class Step(NamedTuple):
+    """Usage of one point in one step; quantity is null where readings gave none."""
+
+    point_id: int
+    start: date | datetime
+    quantity: str | None
+    windows_expected: int
+    windows_received: int
+    windows_estimated: int
+
+
+def find_points(
+    connection: Connection,
+    scope: Scope,
+    *,
+    limit: int,
+    point_ids: Sequence[int] | None = None,
+    enterprise_id: int | None = None,
+    gateway_code: str | None = None,
+    point_code: str | None = None,
+) -> list[dict[str, Any]]:
+    """Return the points in scope that meet every given condition, with the canonical unit of their usage."""
+    rows = connection.execute(
+        text(
+            "SELECT p.id AS point_id, e.id AS enterprise_id, g.code AS gateway_code, p.code, p.name_zh, p.name_en,"
+            " p.carrier_key, coalesce(c.unit, m.canonical_unit) AS unit"
+            " FROM point p JOIN gateway g ON g.id = p.gateway_id JOIN enterprise e ON e.id = g.enterprise_id"
+            " JOIN unit_of_measure m ON m.unit = p.unit LEFT JOIN carrier c ON c.carrier_key = p.carrier_key"
+            f" WHERE {scope.enterprises_sql()}"
+            " AND (CAST(:points AS bigint[]) IS NULL OR p.id = ANY(:points))"
+            " AND (CAST(:enterprise AS bigint) IS NULL OR e.id = :enterprise)"
+            " AND (CAST(:gateway AS text) IS NULL OR g.code = :gateway)"
+            " AND (CAST(:code AS text) IS NULL OR p.code = :code) ORDER BY g.code, p.code LIMIT :limit"
+        ),
+        {
+            "points": list(point_ids) if point_ids else None,
+            "enterprise": enterprise_id,
+            "gateway": gateway_code,
+            "code": point_code,
+            "limit": limit,
+            **scope.parameters(),
+        },
+    ).mappings()
+    return [dict(row) for row in rows]
+
+
+def steps(
+    connection: Connection,
+    point_ids: Sequence[int],
+    grain: str,
+    start: date | datetime,
+    end: date | datetime,
+) -> list[Step]:
+    """Return what is known of points (already found in scope) in [start, end), in order of time."""
+    table, column = TABLES[grain]
+    rows = connection.execute(
+        text(
+            f"SELECT point_id, {column}, {exact('quantity')}, windows_expected, windows_received, windows_estimated"
+            f" FROM {table} WHERE point_id = ANY(:points) AND {column} >= :start AND {column} < :end ORDER BY 1, 2"
+        ),
+        {"points": list(point_ids), "start": start, "end": end},
+    )
+    return [Step(*row) for row in rows]
+
+
+def totals(
+    connection: Connection,
+    point_ids: Sequence[int],
+    grain: str,
+    start: date | datetime,
+    end: date | datetime,
+) -> dict[int, str | None]:
+    """Return each point's exact sum over [start, end); null where no step has a quantity."""
+    table, column = TABLES[grain]
+    rows = connection.execute(
+        text(
+            f"SELECT point_id, {exact('sum(quantity)')} FROM {table}"
+            f" WHERE point_id = ANY(:points) AND {column} >= :start AND {column} < :end GROUP BY point_id"
+        ),
+        {"points": list(point_ids), "start": start, "end": end},
+    )
+    return {row[0]: row[1] for row in rows}

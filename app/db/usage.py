@@ -1,0 +1,318 @@
+"""Usage of points: the set-based road for provably clean stretches, and the writing of hours, days and months.
+
+A block is a point and whole hours [from_at, to_at) whose usage is to be recomputed. `write_clean` does so in one
+statement for all blocks that need no judgement, and names them; the others are judged by `app.domain.metering` and
+written by `write_judged`. Both give the same rows: the pure rules are the measure, a test compares them.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+from app.domain.metering import DEFAULT_INTERVAL_S, PROOF, UsageHour
+
+# Neighbours of a block are looked for so far away; where they are further, the block is judged one by one.
+HORIZON = timedelta(days=14)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole hours [from_at, to_at) of a point; first_at and last_at are its first and last reading of all."""
+
+    point_id: int
+    from_at: datetime
+    to_at: datetime
+    first_at: datetime | None
+    last_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedDay:
+    """Hours of a point that changed in one business day, from the first to the end of the last."""
+
+    point_id: int
+    day: date
+    from_at: datetime
+    to_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CleanResult:
+    """The blocks that were computed set-based, by their place in the input, and the days with changed hours."""
+
+    clean: frozenset[int]
+    changed: tuple[ChangedDay, ...]
+
+
+def _interpolated(at: str) -> str:
+    """SQL of the register at an instant inside the first step: rounded once, half away from zero, to six decimals.
+
+    numeric division would round before; `div` is exact. Values are not negative here.
+    """
+    part = f"(extract(epoch FROM {at} - t0) * 1000000)"
+    whole = "(extract(epoch FROM t1 - t0) * 1000000)"
+    level = f"factor * (v0::numeric * ({whole} - {part}) + v1::numeric * {part})"
+    return f"div(2000000 * {level} + {whole}, 2 * {whole}) * 0.000001"
+
+
+# What can stand in `doubt` was shown clean by this: rising, in the load limit between its very neighbours, in one
+# meter and one assignment, good, never overridden. See PROOF in app.domain.metering.rules.
+_BLOCKS = f"""
+WITH block AS MATERIALIZED (
+  SELECT b.no, b.point_id, b.from_at, b.to_at, w.low_at, w.high_at,
+         i.multiplier * u.canonical_per_unit AS factor,
+         -- A hair below the limit: binary arithmetic decides nothing, it only asks for the exact judgement.
+         (1.249999 * i.rated_load / 3600 / (i.multiplier * u.canonical_per_unit))::float8 AS rise_per_s,
+         (1e14 / (i.multiplier * u.canonical_per_unit))::float8 AS largest,
+         s.interval_s, make_interval(secs => 1.5 * s.interval_s) AS longest
+  FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[]), CAST(:to_ats AS timestamptz[]),
+              CAST(:first_ats AS timestamptz[]), CAST(:last_ats AS timestamptz[]))
+       WITH ORDINALITY AS b(point_id, from_at, to_at, first_at, last_at, no)
+  JOIN point p ON p.id = b.point_id AND p.signal = 'register'
+  JOIN unit_of_measure u ON u.unit = p.unit
+  CROSS JOIN LATERAL (
+    SELECT min(x.ts) AS at, count(*) AS n FROM (
+      SELECT r.ts FROM reading r WHERE r.point_id = b.point_id AND r.ts < b.from_at AND r.ts >= :horizon_from
+      ORDER BY r.ts DESC LIMIT {PROOF}) x) lo
+  CROSS JOIN LATERAL (
+    SELECT max(x.ts) AS at, count(*) AS n FROM (
+      SELECT r.ts FROM reading r WHERE r.point_id = b.point_id AND r.ts >= b.to_at AND r.ts < :horizon_to
+      ORDER BY r.ts LIMIT {PROOF}) x) hi
+  CROSS JOIN LATERAL (
+    SELECT coalesce(lo.at, b.from_at) AS low_at, coalesce(hi.at, b.to_at) AS high_at) w
+  JOIN meter_installation i ON i.point_id = b.point_id
+   AND i.from_at <= least(w.low_at, b.from_at) AND (i.to_at IS NULL OR i.to_at > w.high_at)
+   AND (lo.n = {PROOF} OR (b.first_at >= w.low_at AND i.initial_register IS NULL))
+   AND (hi.n = {PROOF} OR (b.last_at <= w.high_at AND i.final_register IS NULL))
+  CROSS JOIN LATERAL (
+    SELECT CASE WHEN count(*) = 0 THEN {DEFAULT_INTERVAL_S} ELSE max(a.expected_interval_s) FILTER (
+             WHERE a.from_at <= w.low_at AND (a.to_at IS NULL OR a.to_at > w.high_at)) END AS interval_s
+    FROM point_assignment a WHERE a.point_id = b.point_id) s
+  WHERE s.interval_s <= 3600 AND NOT EXISTS (
+    SELECT FROM reading_override o
+    WHERE o.point_id = b.point_id AND o.ts >= w.low_at AND o.ts <= w.high_at)
+)"""  # noqa: S608 - the inserted words are constants of this file
+
+# A step belongs to the hour in which it ends. Within a clean hour registers rise, so its first and last values are
+# its least and greatest, and its steps telescope: only the registers at the edges become exact numbers. One block at
+# a time, in the order of the index: nothing is sorted.
+_HOURS = f"""
+, judged AS MATERIALIZED (
+  SELECT b.*, x.* FROM block b CROSS JOIN LATERAL (
+    SELECT ending.*, bool_or(doubt) OVER () AS is_doubtful FROM (
+      SELECT time_bucket('1 hour', ts - interval '1 microsecond') AS end_hour,
+             min(prev_ts) AS t0, min(prev_value) AS v0, min(ts) AS t1, min(value) AS v1,
+             max(ts) AS t2, max(value) AS v2,
+             coalesce(sum(ts - prev_ts) FILTER (WHERE ts - prev_ts > b.longest), interval '0') AS long,
+             bool_or(value < prev_value OR quality <> 0 OR value < 0 OR value >= b.largest
+               OR CASE WHEN b.rise_per_s IS NULL
+                    THEN (prev_value = 0 AND value > 0) OR (prev_value >= 99 AND value >= 9.9 * prev_value)
+                    ELSE value - prev_value > b.rise_per_s * date_part('epoch', ts - prev_ts) END) AS doubt
+      FROM (
+        SELECT r.ts, r.value, r.quality, lag(r.ts) OVER w AS prev_ts, lag(r.value) OVER w AS prev_value
+        FROM reading r
+        WHERE r.point_id = b.point_id AND r.ts >= b.low_at AND r.ts <= b.high_at
+          AND r.ts >= :horizon_from AND r.ts < :horizon_to
+        WINDOW w AS (ORDER BY r.ts)) step
+      GROUP BY end_hour) ending) x
+), clean AS (
+  SELECT *, t1 - t0 <= longest AS is_measured FROM judged WHERE NOT is_doubtful AND t0 IS NOT NULL
+), piece AS (
+  SELECT no, end_hour AS hour_at,
+         round(v2::numeric * factor, 6)
+           - CASE WHEN t0 >= end_hour THEN round(v0::numeric * factor, 6)
+                  ELSE {_interpolated("end_hour")} END AS quantity,
+         t2 - greatest(t0, end_hour) AS covered,
+         CASE WHEN t0 >= end_hour OR is_measured THEN long ELSE long - (end_hour - t0) END AS estimated
+  FROM clean WHERE end_hour >= from_at AND end_hour < to_at
+  UNION ALL
+  SELECT no, h.at,
+         {_interpolated("h.at + interval '1 hour'")}
+           - CASE WHEN h.at <= t0 THEN round(v0::numeric * factor, 6) ELSE {_interpolated("h.at")} END,
+         h.at + interval '1 hour' - greatest(h.at, t0),
+         CASE WHEN is_measured THEN interval '0' ELSE h.at + interval '1 hour' - greatest(h.at, t0) END
+  FROM clean CROSS JOIN LATERAL generate_series(
+    greatest(time_bucket('1 hour', t0), from_at), least(end_hour, to_at) - interval '1 hour', interval '1 hour') h(at)
+  WHERE t0 < end_hour
+), summed AS (
+  SELECT no, hour_at, sum(quantity) AS quantity, date_part('epoch', sum(covered)) AS covered_s,
+         date_part('epoch', sum(estimated)) AS estimated_s
+  FROM piece GROUP BY no, hour_at
+), computed AS MATERIALIZED (
+  -- floor(x + 0.5) rounds half up as the pure rules do: microseconds over an interval are never near a half by chance.
+  SELECT no, b.point_id, hour_at, quantity, w.expected AS windows_expected, w.received AS windows_received,
+         least(w.expected - w.received, w.estimated) AS windows_estimated
+  FROM summed JOIN block b USING (no) CROSS JOIN LATERAL (
+    SELECT floor(3600.0::float8 / b.interval_s + 0.5)::integer AS expected,
+           least(floor(3600.0::float8 / b.interval_s + 0.5),
+                 floor((covered_s - estimated_s) / b.interval_s + 0.5))::integer AS received,
+           floor(estimated_s / b.interval_s + 0.5)::integer AS estimated) w
+)"""  # noqa: S608 - as above
+
+# Rows that come out as they are stay untouched: a changed row is a changed figure.
+_WRITE = """
+, written AS (
+  INSERT INTO usage_hour AS u (point_id, hour_at, quantity, windows_expected, windows_received, windows_estimated)
+  SELECT c.point_id, c.hour_at, c.quantity, c.windows_expected, c.windows_received, c.windows_estimated
+  FROM computed c LEFT JOIN usage_hour old
+    ON old.point_id = c.point_id AND old.hour_at = c.hour_at
+   AND old.hour_at >= :first_hour AND old.hour_at < :end_hour
+  WHERE (old.quantity, old.windows_expected, old.windows_received, old.windows_estimated) IS DISTINCT FROM
+        (c.quantity, c.windows_expected, c.windows_received, c.windows_estimated)
+  ON CONFLICT (point_id, hour_at) DO UPDATE SET
+    quantity = excluded.quantity, windows_expected = excluded.windows_expected,
+    windows_received = excluded.windows_received, windows_estimated = excluded.windows_estimated
+  RETURNING u.point_id, u.hour_at
+), removed AS (
+  DELETE FROM usage_hour u USING done d
+  WHERE u.point_id = d.point_id AND u.hour_at >= d.from_at AND u.hour_at < d.to_at
+    AND u.hour_at >= :first_hour AND u.hour_at < :end_hour
+    AND NOT EXISTS (SELECT FROM computed c WHERE c.no = d.no AND c.hour_at = u.hour_at)
+  RETURNING u.point_id, u.hour_at
+), changed AS (
+  SELECT point_id, (hour_at AT TIME ZONE 'Asia/Shanghai')::date AS day, min(hour_at) AS from_at,
+         max(hour_at) + interval '1 hour' AS to_at
+  FROM (SELECT * FROM written UNION ALL SELECT * FROM removed) x GROUP BY 1, 2
+)
+SELECT NULL::bigint AS no, point_id, day, from_at, to_at FROM changed
+UNION ALL SELECT no, NULL, NULL, NULL, NULL FROM done"""
+
+_CLEAN = f"""{_BLOCKS}{_HOURS}
+, done AS (
+  SELECT b.no, b.point_id, b.from_at, b.to_at FROM block b
+  WHERE b.no IN (SELECT j.no FROM judged j WHERE NOT j.is_doubtful)
+){_WRITE}"""  # noqa: S608 - as above
+
+_JUDGED = f"""
+WITH done AS (
+  SELECT * FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[]),
+                       CAST(:to_ats AS timestamptz[]))
+  WITH ORDINALITY AS b(point_id, from_at, to_at, no)
+), computed AS (
+  SELECT * FROM unnest(CAST(:nos AS bigint[]), CAST(:row_point_ids AS integer[]), CAST(:hour_ats AS timestamptz[]),
+                       CAST(:quantities AS numeric[]), CAST(:expected AS integer[]),
+                       CAST(:received AS integer[]), CAST(:estimated AS integer[]))
+  AS c(no, point_id, hour_at, quantity, windows_expected, windows_received, windows_estimated)
+){_WRITE}"""  # noqa: S608 - as above
+
+
+def write_clean(connection: Connection, blocks: Sequence[Block]) -> CleanResult:
+    """Recompute the hours of all blocks that need no judgement, in one statement; the rest is left as it was."""
+    parameters = _block_parameters(blocks)
+    parameters["first_ats"] = [b.first_at for b in blocks]
+    parameters["last_ats"] = [b.last_at for b in blocks]
+    parameters["horizon_from"] = min(b.from_at for b in blocks) - HORIZON
+    parameters["horizon_to"] = max(b.to_at for b in blocks) + HORIZON
+    return _result(connection.execute(text(_CLEAN), parameters))
+
+
+def write_judged(
+    connection: Connection, blocks: Sequence[Block], hours: Sequence[Sequence[UsageHour]]
+) -> tuple[ChangedDay, ...]:
+    """Replace the hours of blocks by those that the pure rules gave, block by block."""
+    parameters = _block_parameters(blocks)
+    rows = [(no, b.point_id, h) for no, (b, hs) in enumerate(zip(blocks, hours, strict=True), 1) for h in hs]
+    parameters |= {
+        "nos": [no for no, _, _ in rows],
+        "row_point_ids": [point_id for _, point_id, _ in rows],
+        "hour_ats": [h.hour_at for _, _, h in rows],
+        "quantities": [h.quantity for _, _, h in rows],
+        "expected": [h.windows_expected for _, _, h in rows],
+        "received": [h.windows_received for _, _, h in rows],
+        "estimated": [h.windows_estimated for _, _, h in rows],
+    }
+    return _result(connection.execute(text(_JUDGED), parameters)).changed
+
+
+def _block_parameters(blocks: Sequence[Block]) -> dict[str, object]:
+    return {
+        "point_ids": [b.point_id for b in blocks],
+        "from_ats": [b.from_at for b in blocks],
+        "to_ats": [b.to_at for b in blocks],
+        "first_hour": min(b.from_at for b in blocks),
+        "end_hour": max(b.to_at for b in blocks),
+    }
+
+
+def _result(rows: Iterable[Sequence[object]]) -> CleanResult:
+    clean: set[int] = set()
+    changed: list[ChangedDay] = []
+    for no, point_id, day, from_at, to_at in rows:
+        if isinstance(no, int):
+            clean.add(no - 1)
+        else:
+            changed.append(ChangedDay(point_id, day, from_at, to_at))  # type: ignore[arg-type]
+    return CleanResult(frozenset(clean), tuple(changed))
+
+
+# One row per point and period: (point_id, period, windows expected in the whole period).
+_DAYS = """
+WITH period AS (
+  SELECT * FROM unnest(CAST(:point_ids AS integer[]), CAST(:periods AS date[]), CAST(:expected AS integer[]))
+  AS p(point_id, day, expected)
+), computed AS MATERIALIZED (
+  SELECT h.point_id, (h.hour_at AT TIME ZONE 'Asia/Shanghai')::date AS day, sum(h.quantity) AS quantity,
+         sum(h.windows_received) AS received, sum(h.windows_estimated) AS estimated
+  FROM unnest(CAST(:span_point_ids AS integer[]), CAST(:span_from_ats AS timestamptz[]),
+              CAST(:span_to_ats AS timestamptz[])) AS s(point_id, from_at, to_at)
+  JOIN usage_hour h ON h.point_id = s.point_id AND h.hour_at >= s.from_at AND h.hour_at < s.to_at
+   AND h.hour_at >= :first_at AND h.hour_at < :end_at
+  GROUP BY 1, 2
+)"""
+_MONTHS = """
+WITH period AS (
+  SELECT * FROM unnest(CAST(:point_ids AS integer[]), CAST(:periods AS date[]), CAST(:expected AS integer[]))
+  AS p(point_id, month, expected)
+), computed AS MATERIALIZED (
+  SELECT p.point_id, p.month, sum(d.quantity) AS quantity,
+         sum(d.windows_received) AS received, sum(d.windows_estimated) AS estimated
+  FROM period p JOIN usage_day d
+    ON d.point_id = p.point_id AND d.day >= p.month AND d.day < (p.month + interval '1 month')::date
+  GROUP BY 1, 2
+)"""
+_WRITE_PERIODS = """
+, removed AS (
+  DELETE FROM usage_{key} u USING period p
+  WHERE u.point_id = p.point_id AND u.{key} = p.{key}
+    AND NOT EXISTS (SELECT FROM computed c WHERE c.point_id = p.point_id AND c.{key} = p.{key})
+)
+INSERT INTO usage_{key} AS u (point_id, {key}, quantity, windows_expected, windows_received, windows_estimated)
+SELECT p.point_id, p.{key}, c.quantity, p.expected, c.received, c.estimated
+FROM period p JOIN computed c USING (point_id, {key}) LEFT JOIN usage_{key} old USING (point_id, {key})
+WHERE (old.quantity, old.windows_expected, old.windows_received, old.windows_estimated) IS DISTINCT FROM
+      (c.quantity, p.expected, c.received, c.estimated)
+ON CONFLICT (point_id, {key}) DO UPDATE SET
+  quantity = excluded.quantity, windows_expected = excluded.windows_expected,
+  windows_received = excluded.windows_received, windows_estimated = excluded.windows_estimated
+"""
+
+Period = tuple[int, date, int]
+
+
+def write_days(connection: Connection, days: Sequence[Period], spans: Sequence[tuple[int, datetime, datetime]]) -> None:
+    """Recompute days (point_id, day, windows expected) from their hours; the spans (point_id, from, to) hold them."""
+    if days:
+        parameters = _period_parameters(days) | {
+            "span_point_ids": [point_id for point_id, _, _ in spans],
+            "span_from_ats": [from_at for _, from_at, _ in spans],
+            "span_to_ats": [to_at for _, _, to_at in spans],
+            "first_at": min(from_at for _, from_at, _ in spans),
+            "end_at": max(to_at for _, _, to_at in spans),
+        }
+        connection.execute(text(_DAYS + _WRITE_PERIODS.format(key="day")), parameters)
+
+
+def write_months(connection: Connection, months: Sequence[Period]) -> None:
+    """Recompute months (point_id, first day, windows expected) from their days."""
+    if months:
+        connection.execute(text(_MONTHS + _WRITE_PERIODS.format(key="month")), _period_parameters(months))
+
+
+def _period_parameters(periods: Sequence[Period]) -> dict[str, object]:
+    return {
+        "point_ids": [point_id for point_id, _, _ in periods],
+        "periods": [period for _, period, _ in periods],
+        "expected": [expected for _, _, expected in periods],
+    }

@@ -1,0 +1,128 @@
+"""From the readings of one point to accepted steps and findings."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+
+from app.domain.calendar import hour_floor
+from app.domain.metering.increments import Counted, Note, gauge_steps, interval_steps
+from app.domain.metering.registers import Series, Shown, steps_of
+from app.domain.metering.rules import LARGEST
+from app.domain.metering.terms import (
+    BAD,
+    GOOD,
+    Finding,
+    Installation,
+    Judgement,
+    Meter,
+    Reading,
+    Reason,
+    Signal,
+    Step,
+)
+
+
+def judge(
+    meter: Meter,
+    readings: Sequence[Reading],
+    *,
+    known_from: datetime | None = None,
+    known_to: datetime | None = None,
+) -> Judgement:
+    """Return the accepted steps and the findings of one point.
+
+    `readings`: one per instant, in order of time. `known_from` and `known_to` say that readings before or after these
+    instants exist but are not given; then registers of dated events out there are not used either, and the result
+    holds CONTEXT_BEFORE and CONTEXT_AFTER readings away from these ends.
+    """
+    counted, notes = _counted(meter, readings)
+    findings: list[Finding] = []
+    if meter.signal is Signal.REGISTER:
+        steps: list[Step] = []
+        for installation in meter.installations:
+            mine = [reading for reading, owner in counted if owner is installation]
+            series = Series(_shown(installation, mine, known_from, known_to), meter, installation)
+            more, doubts, out = steps_of(series)
+            steps += more
+            findings += doubts
+            notes += [(entry.reason, _as_reading(series.shown[i])) for i, entry in out.items()]
+    else:
+        split = interval_steps if meter.signal is Signal.INTERVAL else gauge_steps
+        steps, more_notes = split(meter, counted)
+        notes += more_notes
+    findings += _per_hour(notes)
+    findings.sort(key=lambda f: (f.from_at, f.reason, f.to_at))
+    return Judgement(tuple(steps), tuple(findings))
+
+
+def _counted(meter: Meter, readings: Sequence[Reading]) -> tuple[list[Counted], list[Note]]:
+    """Return the readings that count, each with its meter, and why the others do not."""
+    counted: list[Counted] = []
+    notes: list[Note] = []
+    for reading in readings:
+        installation = _installed(meter, reading.at)
+        if reading.is_disputed:
+            notes.append((Reason.DISPUTED, reading))
+        elif reading.value is None:
+            continue  # withdrawn by an edit, which says who and why
+        elif reading.quality >= BAD:
+            notes.append((Reason.BAD_QUALITY, reading))
+        elif installation is None:
+            notes.append((Reason.NO_INSTALLATION, reading))
+        elif abs(reading.value * installation.multiplier * meter.canonical_per_unit) >= LARGEST:
+            notes.append((Reason.IMPLAUSIBLE_JUMP, reading))
+        else:
+            counted.append((reading, installation))
+            if reading.quality != GOOD:
+                notes.append((Reason.UNCERTAIN_QUALITY, reading))
+    return counted, notes
+
+
+def _installed(meter: Meter, at: datetime) -> Installation | None:
+    for installation in meter.installations:
+        if installation.from_at <= at and (installation.to_at is None or at < installation.to_at):
+            return installation
+    return None
+
+
+def _shown(
+    installation: Installation,
+    readings: list[Reading],
+    known_from: datetime | None,
+    known_to: datetime | None,
+) -> list[Shown]:
+    """Return what a meter showed: its readings between its initial and its final register.
+
+    At the very instant of an exchange it cannot be known which meter a reading is of; the event's register counts.
+    """
+    shown: list[Shown] = []
+    initial, final, to_at = installation.initial_register, installation.final_register, installation.to_at
+    if initial is not None and (known_from is None or installation.from_at >= known_from):
+        shown.append(Shown(installation.from_at, initial, is_event=True))
+        readings = [r for r in readings if r.at > installation.from_at]
+    shown += [Shown(r.at, r.value) for r in readings if r.value is not None]
+    if final is not None and to_at is not None and (known_to is None or to_at <= known_to):
+        shown.append(Shown(to_at, final, is_event=True))
+    return shown
+
+
+def _as_reading(shown: Shown) -> Reading:
+    return Reading(shown.at, shown.value)
+
+
+def _per_hour(notes: list[Note]) -> list[Finding]:
+    """One finding per hour and reason, so that a chattering meter does not bury the list; a dispute stands alone."""
+    ordered = sorted(notes, key=lambda note: (note[0], note[1].at))
+    findings = []
+    for (reason, _), group in groupby(ordered, key=_together):
+        readings = [reading for _, reading in group]
+        detail: dict[str, str | int] = {"count": len(readings)}
+        if readings[0].value is not None:
+            detail["value"] = format(readings[0].value, "f")
+        findings.append(Finding(reason, readings[0].at, readings[-1].at, detail))
+    return findings
+
+
+def _together(note: Note) -> tuple[Reason, datetime]:
+    reason, reading = note
+    return reason, reading.at if reason is Reason.DISPUTED else hour_floor(reading.at)

@@ -1,0 +1,219 @@
+"""Outputs reported by or for enterprises: checked as a whole, kept as revisions, and the ratios they make stale."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from sqlalchemy import Connection
+
+from app.db import access, stale
+from app.db import outputs as outputs_db
+from app.db.scope import Scope
+from app.domain.calendar import business_day, day_start, month_of, next_month
+from app.errors import Invalid
+from app.intake.registry_file import Breach, Code, Entry, Path, refusal, sentence
+
+CAUSE = "output"
+CSV_COLUMNS = ("uscc", "process_unit", "line", "kind", "grain", "period", "value", "unit")
+# Economic outputs have no unit of measure; GB/T 2589 indicators are per 10^4 yuan.
+MONEY_UNIT = "10^4 yuan"
+MONEY_KINDS = ("output_value", "value_added")
+Kind = Literal["production", "output_value", "value_added", "it_electricity"]
+Grain = Literal["day", "month", "year"]
+
+
+def _whole_period(value: Any) -> Any:
+    """Read `2026-10` as the first day of the month and `2026` as the first day of the year."""
+    missing = {4: "-01-01", 7: "-01"}
+    return value + missing.get(len(value), "") if isinstance(value, str) else value
+
+
+class LineName(Entry):
+    """A production line by its natural key."""
+
+    uscc: str = Field(examples=["91120000MA0000001Q"])
+    process_unit: Code = Field(examples=["kiln"])
+    code: Code = Field(examples=["kiln-1"])
+
+
+class OutputEntry(Entry):
+    """One output of one line and period; `line` or `line_id` names the line."""
+
+    line: LineName | None = None
+    line_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+    kind: Kind = "production"
+    grain: Grain
+    period: Annotated[date, BeforeValidator(_whole_period)] = Field(
+        description="the day, or the first day of the month or year; 2026-10 will do for a month"
+    )
+    value: Annotated[Decimal, Field(ge=0, max_digits=30)]
+    unit: Annotated[str, Field(max_length=40)]
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+    @model_validator(mode="after")
+    def _one_line(self) -> "OutputEntry":
+        if (self.line is None) == (self.line_id is None):
+            raise ValueError("name the line once: by line or by line_id")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """How many outputs were new or changed, and how many were there already with this value."""
+
+    accepted: int
+    unchanged: int
+
+
+def parse_csv(content: str) -> tuple[list[OutputEntry], dict[Path, str]]:
+    """Return the outputs of a CSV file and the line each came from; every bad row is listed in Invalid.
+
+    Columns: uscc, process_unit, line, kind, grain, period, value, unit, and reason if wanted.
+    """
+    reader = csv.DictReader(io.StringIO(content))
+    missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise Invalid(f"the file has no column {', '.join(missing)}; needed are {', '.join(CSV_COLUMNS)}", errors=[])
+    entries: list[OutputEntry] = []
+    breaches: list[Breach] = []
+    places: dict[Path, str] = {}
+    for number, row in enumerate(reader):
+        places["outputs", number] = f"line {reader.line_num}"
+        line = {"uscc": row.pop("uscc"), "process_unit": row.pop("process_unit"), "code": row.pop("line")}
+        try:
+            entries.append(OutputEntry.model_validate({**row, "line": line}))
+        except ValidationError as error:
+            breaches += [(("outputs", number, *e["loc"]), sentence(e)) for e in error.errors(include_url=False)]
+    if breaches:
+        raise refusal(breaches, places)
+    return entries, places
+
+
+def report(
+    connection: Connection,
+    scope: Scope,
+    entries: Sequence[OutputEntry],
+    *,
+    actor: str,
+    now: datetime,
+    places: Mapping[Path, str] | None = None,
+) -> Reported:
+    """Write outputs in the caller's transaction: new values become revisions, equal ones are counted unchanged.
+
+    Lines outside the scope are as unknown as lines that do not exist. Any breach raises Invalid with all of them.
+    """
+    outputs_db.lock(connection)
+    lines = _Lines(connection, scope, entries)
+    breaches = list(_breaches(connection, entries, lines, business_day(now)))
+    if breaches:
+        raise refusal(breaches, places)
+    if not entries:
+        return Reported(0, 0)
+    fresh = _fresh_rows(connection, entries, lines, actor)
+    if fresh:
+        outputs_db.insert(connection, fresh)
+        stale.mark_many(connection, "benchmark", _marks(fresh), cause=CAUSE)
+    unchanged = len(entries) - len(fresh)
+    detail = {"accepted": len(fresh), "unchanged": unchanged, "lines": sorted({row["line_id"] for row in fresh})}
+    access.record(connection, actor, "outputs.report", f"{len(entries)} outputs", detail)
+    return Reported(len(fresh), unchanged)
+
+
+class _Lines:
+    """The lines that a report names, found in one query."""
+
+    def __init__(self, connection: Connection, scope: Scope, entries: Sequence[OutputEntry]) -> None:
+        ids = sorted({entry.line_id for entry in entries if entry.line_id is not None})
+        usccs = sorted({entry.line.uscc for entry in entries if entry.line is not None})
+        found = outputs_db.find_lines(connection, scope, line_ids=ids, usccs=usccs)
+        self._by_id = {row["id"]: row for row in found}
+        self._by_name = {(row["uscc"], row["process_unit"], row["code"]): row for row in found}
+
+    def of(self, entry: OutputEntry) -> dict[str, Any] | None:
+        if entry.line is None:
+            return self._by_id.get(entry.line_id)
+        return self._by_name.get((entry.line.uscc, entry.line.process_unit, entry.line.code))
+
+
+def _breaches(connection: Connection, entries: Sequence[OutputEntry], lines: _Lines, today: date) -> Iterator[Breach]:
+    units: dict[str, set[str]] = {}
+    seen: dict[tuple[Any, ...], int] = {}
+    for number, entry in enumerate(entries):
+        path: Path = ("outputs", number)
+        line = lines.of(entry)
+        if line is None:
+            named = "/".join(entry.line.model_dump().values()) if entry.line else str(entry.line_id)
+            yield (*path, "line"), f"there is no production line {named} that you may report for"
+            continue
+        key = (line["id"], entry.kind, entry.grain, entry.period)
+        if key in seen:
+            yield path, f"the same line, kind and period as outputs[{seen[key]}]"
+        seen.setdefault(key, number)
+        yield from ((((*path, "period")), message) for message in _period_faults(entry, line, today))
+        wanted = MONEY_UNIT if entry.kind in MONEY_KINDS else line["output_unit"]
+        if entry.kind not in (*MONEY_KINDS, line["output_kind"]):
+            yield (*path, "kind"), f"this line reports {line['output_kind']}, not {entry.kind}"
+        elif entry.unit not in units.setdefault(wanted, outputs_db.units_like(connection, wanted)):
+            known = ", ".join(sorted(units[wanted]))
+            yield (*path, "unit"), f"unit {entry.unit!r} does not convert to {wanted}; known units are {known}"
+
+
+def _period_faults(entry: OutputEntry, line: Mapping[str, Any], today: date) -> Iterator[str]:
+    end = _period_end(entry.grain, entry.period)
+    if entry.grain == "month" and entry.period.day != 1:
+        yield f"{entry.period} is not the first day of a month"
+    elif entry.grain == "year" and (entry.period.month, entry.period.day) != (1, 1):
+        yield f"{entry.period} is not the first day of a year"
+    elif entry.period > today:
+        yield f"{entry.period} has not begun"
+    elif end <= line["from_on"] or (line["to_on"] is not None and entry.period >= line["to_on"]):
+        until = f" to {line['to_on']}" if line["to_on"] else ""
+        yield f"the line was not in service then: it is from {line['from_on']}{until}"
+
+
+def _period_end(grain: str, period: date) -> date:
+    if grain == "day":
+        return period + timedelta(days=1)
+    return next_month(period) if grain == "month" else period.replace(year=period.year + 1, month=1, day=1)
+
+
+def _fresh_rows(
+    connection: Connection, entries: Sequence[OutputEntry], lines: _Lines, actor: str
+) -> list[dict[str, Any]]:
+    """Return the rows to append: what is new, or differs from the latest revision in value or unit."""
+    wanted = [(line, entry) for entry in entries if (line := lines.of(entry)) is not None]
+    periods = [entry.period for entry in entries]
+    there = {
+        (row["line_id"], row["kind"], row["grain"], row["period"]): row
+        for row in outputs_db.current(connection, [ln["id"] for ln, _ in wanted], min(periods), max(periods))
+    }
+    fresh: list[dict[str, Any]] = []
+    for line, entry in wanted:
+        latest = there.get((line["id"], entry.kind, entry.grain, entry.period))
+        if latest is None or (latest["value"], latest["unit"]) != (entry.value, entry.unit):
+            fresh.append(
+                {
+                    **entry.model_dump(include={"kind", "grain", "period", "value", "unit", "reason"}),
+                    "line_id": line["id"],
+                    "revision": latest["revision"] + 1 if latest else 1,
+                    "reported_by": actor,
+                }
+            )
+    return fresh
+
+
+def _marks(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, int | None, datetime, datetime]]:
+    """Return one mark per line and month (or year) that the rows touch."""
+    spans = {
+        (row["line_id"], row["period"] if row["grain"] == "year" else month_of(row["period"]), row["grain"] == "year")
+        for row in rows
+    }
+    return [
+        (line, None, day_start(first), day_start(_period_end("year" if is_year else "month", first)))
+        for line, first, is_year in sorted(spans)
+    ]

@@ -1,0 +1,124 @@
+"""Which figures a change of the registry makes stale. New points have no readings yet and leave no marks."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from app.db import registry as registry_db
+from app.db import stale
+from app.domain.calendar import day_start
+from app.intake.registry_records import Change, Key, Plan, Record, Registered
+
+CAUSE = "registry"
+Ids = Mapping[tuple[str, Key], int]
+Row = tuple[int, int | None, datetime, datetime]
+# A change of these columns alone alters no figure.
+NAMES_ONLY = {"name_zh", "name_en", "data_item_code", "serial", "verified_until", "capacity", "capacity_unit"}
+
+
+def mark(connection: Connection, plan: Plan, registered: Registered, ids: Ids, now: datetime) -> None:
+    """Append the marks of everything that the plan has changed for rows that were there before."""
+    horizon = now + timedelta(days=1)
+    rollup, account = _dated_rows(plan, registered, ids, horizon)
+    rollup += _points(plan, registered, horizon)
+    measured = registry_db.points_with_readings(connection, sorted({p for _, p, _, _ in rollup if p is not None}))
+    rollup = [row for row in rollup if row[1] in measured]
+    rollup += _enterprises(plan, registered, horizon)
+    for stage, rows in (
+        ("rollup", rollup),
+        ("account", account),
+        ("benchmark", _lines(plan, registered, ids, horizon)),
+    ):
+        wanted = sorted({row for row in rows if row[2] < row[3]}, key=lambda row: (row[0], row[1] or 0, row[2]))
+        stale.mark_many(connection, stage, wanted, cause=CAUSE)
+
+
+def _touched(plan: Plan, kind: str) -> list[Record | Change]:
+    changes = [c for c in plan.updates[kind] if not set(c.columns) <= NAMES_ONLY]
+    return [*plan.inserts[kind], *changes]
+
+
+def _spans(touched: Record | Change, columns: tuple[str, str], horizon: Any) -> list[tuple[Any, Any]]:
+    """Return the periods [from, to) that a row covers now and covered before; without end, up to the horizon."""
+    start, end = columns
+    if isinstance(touched, Record):
+        return [(touched.given[start], touched.given.get(end) or horizon)]
+    row = touched.row
+    after = (touched.columns.get(start, row[start]), touched.columns.get(end, row[end]) or horizon)
+    return [(row[start], row[end] or horizon), after]
+
+
+def _dated_rows(plan: Plan, registered: Registered, ids: Ids, horizon: datetime) -> tuple[list[Row], list[Row]]:
+    rollup: list[Row] = []
+    account: list[Row] = []
+    for kind in ("meter_installation", "point_assignment"):
+        for touched in _touched(plan, kind):
+            record = touched if isinstance(touched, Record) else touched.record
+            point = registered["point"].get(record.key[:2])
+            if point is None:
+                continue
+            spans = _spans(touched, ("from_at", "to_at"), horizon)
+            start, end = min(s for s, _ in spans), max(e for _, e in spans)
+            rollup.append((point["gateway_id"], point["id"], start, end))
+            # The rollup marks the process unit that the point counts to now; the one it has left is marked here.
+            account += [(unit, None, start, end) for unit in _process_units(touched, ids)]
+    return rollup, account
+
+
+def _process_units(touched: Record | Change, ids: Ids) -> set[int]:
+    units: set[int] = set()
+    if isinstance(touched, Change) and "process_unit_id" in touched.row:
+        units.add(touched.row["process_unit_id"])
+    values = touched.given if isinstance(touched, Record) else touched.columns
+    reference = values.get("process_unit_id")
+    if reference is not None:
+        units.add(ids[reference.kind, reference.key])
+    return units
+
+
+def _points(plan: Plan, registered: Registered, horizon: datetime) -> list[Row]:
+    """A point whose carrier, signal or unit was put right is rolled up again from its first installation."""
+    rows: list[Row] = []
+    for change in plan.updates["point"]:
+        starts = [key[2] for key in registered["meter_installation"] if key[:2] == change.record.key]
+        if starts and not set(change.columns) <= NAMES_ONLY:
+            rows.append((change.row["gateway_id"], change.row["id"], min(starts), horizon))
+    return rows
+
+
+def _enterprises(plan: Plan, registered: Registered, horizon: datetime) -> list[Row]:
+    """An enterprise that moved to another district or industry: all its gateways."""
+    rows: list[Row] = []
+    for touched in _touched(plan, "enterprise_assignment"):
+        record = touched if isinstance(touched, Record) else touched.record
+        enterprise = registered["enterprise"].get(record.key[:1])
+        if enterprise is None:
+            continue
+        last = horizon.astimezone(UTC).date()
+        spans = [(day_start(s), min(day_start(e), horizon)) for s, e in _spans(touched, ("from_on", "to_on"), last)]
+        start, end = min(s for s, _ in spans), max(e for _, e in spans)
+        gateways = [g for g in registered["gateway"].values() if g["enterprise_id"] == enterprise["id"]]
+        rows += [(gateway["id"], None, start, end) for gateway in gateways]
+    return rows
+
+
+def _lines(plan: Plan, registered: Registered, ids: Ids, horizon: datetime) -> list[Row]:
+    """Lines that changed, or whose enterprise's tree changed, are compared again from their first day."""
+    changed = {t.key if isinstance(t, Record) else t.record.key for t in _touched(plan, "production_line")}
+    moved = {c.record.key[0] for c in plan.updates["process_unit"] if "parent_id" in c.columns}
+    keys = changed | {key for key in registered["production_line"] if key[0] in moved}
+    rows: list[Row] = []
+    for key in keys:
+        before = registered["production_line"].get(key)
+        starts = [record.given["from_on"] for record in plan.inserts["production_line"] if record.key == key]
+        starts += [c.columns["from_on"] for c in plan.updates["production_line"] if c.record.key == key and _dates(c)]
+        starts += [before["from_on"]] if before else []
+        if (key[0],) in registered["enterprise"] and starts:
+            rows.append((ids["production_line", key], None, day_start(min(starts)), horizon))
+    return rows
+
+
+def _dates(change: Change) -> bool:
+    return isinstance(change.columns.get("from_on"), date)

@@ -1,0 +1,213 @@
+"""Rollup: readings into usage of hours, days and months, for what the marks say is stale.
+
+A mark is widened to the hours that its readings can change, those are cut into blocks, and each block is recomputed as
+a whole: by one set-based statement where nothing needs a judgement, by `app.domain.metering` where something does.
+All of one claim is one transaction. A reading that is committed meanwhile has a mark of its own, which stays.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+
+from sqlalchemy import Connection, Engine
+
+from app.db import metering as stored
+from app.db import stale, usage
+from app.db.metering import Extent, Stretch
+from app.db.usage import Block, ChangedDay
+from app.domain import metering
+from app.domain.calendar import (
+    HOUR,
+    business_day,
+    day_bounds,
+    day_start,
+    hour_ceiling,
+    hour_floor,
+    month_bounds,
+    month_of,
+)
+from app.domain.metering import Finding, Meter, Signal, UsageHour
+
+# A block is what one doubt sends to the exact judgement; it also bounds the memory this takes.
+BLOCK = timedelta(days=7)
+CLEAN_BATCH = 400
+JUDGED_BATCH = 10
+PERIOD_BATCH = 5000
+GRID = datetime(2001, 1, 1, tzinfo=UTC)
+# Hours further apart than this are marked apart for the next stage.
+MARK_GAP = timedelta(days=1)
+
+
+def run(engine: Engine, now: datetime) -> int:
+    """Recompute the usage of one gateway's stale marks; return how many marks were worked off."""
+    with engine.begin() as connection:
+        claim = stale.claim(connection, "rollup")
+        if claim is None:
+            return 0
+        work_off(connection, claim)
+        return len(claim.marks)
+
+
+def work_off(connection: Connection, claim: stale.Claim) -> None:
+    """Recompute what a claim covers, and hand over to accounting."""
+    point_ids = stored.points_of(connection, claim.subject_id)
+    known = stored.extents(connection, point_ids)
+    meters = stored.meters(connection, list(known))
+    stretches = widen(connection, stale_stretches(claim.marks, list(known)), known, meters)
+    changed = recompute(connection, stretches, known, meters)
+    write_periods(connection, stretches, meters)
+    is_registry = any(mark.cause != "reading" for mark in claim.marks)
+    _mark_account(connection, changed, stretches if is_registry else [])
+
+
+def stale_stretches(marks: Iterable[stale.Mark], point_ids: Sequence[int]) -> list[Stretch]:
+    """Return the marks as merged stretches (point, from, to) in whole hours, in order."""
+    spans: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
+    known = set(point_ids)
+    for mark in marks:
+        span = (hour_floor(mark.from_at), hour_ceiling(mark.to_at))
+        for point_id in point_ids if mark.point_id is None else {mark.point_id} & known:
+            spans[point_id].append(span)
+    return [(point_id, *span) for point_id in sorted(spans) for span in merge(spans[point_id])]
+
+
+def merge(
+    spans: Iterable[tuple[datetime, datetime]], gap: timedelta = timedelta()
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the union of spans in order, joining those at most `gap` apart."""
+    current: tuple[datetime, datetime] | None = None
+    for from_at, to_at in sorted(spans):
+        if current is None:
+            current = (from_at, to_at)
+        elif from_at <= current[1] + gap:
+            current = (current[0], max(current[1], to_at))
+        else:
+            yield current
+            current = (from_at, to_at)
+    if current is not None:
+        yield current
+
+
+def widen(
+    connection: Connection, stretches: Sequence[Stretch], known: dict[int, Extent], meters: dict[int, Meter]
+) -> list[Stretch]:
+    """Return the whole hours whose usage or findings may change with the readings of the stretches, merged."""
+    spans: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
+    reaches = stored.zones(connection, stretches, known)
+    for (point_id, from_at, to_at), (low_at, high_at) in zip(stretches, reaches, strict=True):
+        extent, tail = known[point_id], _tail(meters[point_id])
+        first = hour_floor(min(from_at, low_at or extent.from_at))
+        last = hour_ceiling(max(to_at, high_at or extent.to_at) + tail)
+        first = max(first, hour_floor(extent.from_at))
+        last = min(last, hour_floor(extent.to_at + tail) + HOUR)
+        if first < last:
+            spans[point_id].append((first, last))
+    return [(point_id, *span) for point_id in sorted(spans) for span in merge(spans[point_id])]
+
+
+def _tail(meter: Meter) -> timedelta:
+    """How long after its instant a reading may still be energy: an interval's value covers what follows it."""
+    if meter.signal is not Signal.INTERVAL:
+        return timedelta()
+    return timedelta(seconds=max([metering.DEFAULT_INTERVAL_S, *(s.interval_s for s in meter.services)]))
+
+
+def recompute(
+    connection: Connection, stretches: Sequence[Stretch], known: dict[int, Extent], meters: dict[int, Meter]
+) -> list[ChangedDay]:
+    """Recompute the hours and the findings of whole hours; return the days in which hours changed."""
+    changed: list[ChangedDay] = []
+    blocks = _blocks(stretches, known)
+    while batch := list(islice(blocks, CLEAN_BATCH)):
+        result = usage.write_clean(connection, batch)
+        changed += result.changed
+        stored.replace_findings(connection, [_stretch(batch[i]) for i in sorted(result.clean)], [])
+        doubtful = [block for i, block in enumerate(batch) if i not in result.clean]
+        for first in range(0, len(doubtful), JUDGED_BATCH):
+            changed += judge_blocks(connection, doubtful[first : first + JUDGED_BATCH], known, meters)
+    return changed
+
+
+def _blocks(stretches: Iterable[Stretch], known: dict[int, Extent]) -> Iterator[Block]:
+    """Cut stretches at fixed instants, so that the same hours always fall into the same block."""
+    for point_id, from_at, to_at in stretches:
+        extent = known[point_id]
+        first = from_at
+        while first < to_at:
+            last = min(to_at, GRID + ((first - GRID) // BLOCK + 1) * BLOCK)
+            yield Block(point_id, first, last, extent.first_reading_at, extent.last_reading_at)
+            first = last
+
+
+def _stretch(block: Block) -> Stretch:
+    return block.point_id, block.from_at, block.to_at
+
+
+def judge_blocks(
+    connection: Connection, blocks: Sequence[Block], known: dict[int, Extent], meters: dict[int, Meter]
+) -> tuple[ChangedDay, ...]:
+    """Recompute blocks by the pure rules, each read with the neighbours that its judgements look at."""
+    stretches = [_stretch(block) for block in blocks]
+    contexts = stored.contexts(connection, stretches, known)
+    read = [
+        (s[0], low_at or min(known[s[0]].from_at, s[1]), high_at or max(known[s[0]].to_at, s[2]))
+        for s, (low_at, high_at) in zip(stretches, contexts, strict=True)
+    ]
+    hours: list[list[UsageHour]] = []
+    findings: list[tuple[int, Finding]] = []
+    for block, readings, (low_at, high_at) in zip(blocks, stored.readings(connection, read), contexts, strict=True):
+        meter = meters[block.point_id]
+        judgement = metering.judge(meter, readings, known_from=low_at, known_to=high_at)
+        hours.append(metering.usage_hours(meter, judgement.steps, block.from_at, block.to_at))
+        inside = [f for f in judgement.findings if block.from_at <= f.from_at < block.to_at]
+        findings += [(block.point_id, f) for f in inside]
+    stored.replace_findings(connection, stretches, findings)
+    return usage.write_judged(connection, blocks, hours)
+
+
+def write_periods(connection: Connection, stretches: Sequence[Stretch], meters: dict[int, Meter]) -> None:
+    """Recompute the days and the months that the stretches touch."""
+    days = sorted({(s[0], day) for s in stretches for day in _days(s[1], s[2])})
+    for first in range(0, len(days), PERIOD_BATCH):
+        batch = days[first : first + PERIOD_BATCH]
+        periods = [(p, day, metering.windows_in_service(meters[p], *day_bounds(day))) for p, day in batch]
+        usage.write_days(connection, periods, _spans(batch))
+    months = sorted({(p, month_of(day)) for p, day in days})
+    usage.write_months(
+        connection,
+        [(p, month, metering.windows_in_service(meters[p], *month_bounds(month))) for p, month in months],
+    )
+
+
+def _days(from_at: datetime, to_at: datetime) -> Iterator[date]:
+    day = business_day(from_at)
+    while day_start(day) < to_at:
+        yield day
+        day += timedelta(days=1)
+
+
+def _spans(days: Iterable[tuple[int, date]]) -> list[Stretch]:
+    """Return days as stretches, merged per point."""
+    bounds: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
+    for point_id, day in days:
+        bounds[point_id].append(day_bounds(day))
+    return [(point_id, *span) for point_id, found in bounds.items() for span in merge(found)]
+
+
+def _mark_account(connection: Connection, changed: Sequence[ChangedDay], registry: Sequence[Stretch]) -> None:
+    """Mark the process units whose points changed; a change of the registry counts wherever it reaches."""
+    spans: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
+    for day in changed:
+        spans[day.point_id].append((day.from_at, day.to_at))
+    for point_id, from_at, to_at in registry:
+        spans[point_id].append((from_at, to_at))
+    merged = {point_id: list(merge(found, MARK_GAP)) for point_id, found in spans.items()}
+    units: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
+    for a in stored.assignments(connection, list(merged)):
+        for from_at, to_at in merged[a.point_id]:
+            first, last = max(from_at, hour_floor(a.from_at)), min(to_at, a.to_at or to_at)
+            if first < last:
+                units[a.process_unit_id].append((first, hour_ceiling(last)))
+    rows = [(unit, None, *span) for unit in sorted(units) for span in merge(units[unit], MARK_GAP)]
+    stale.mark_many(connection, "account", rows, cause="rollup")

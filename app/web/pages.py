@@ -1,0 +1,202 @@
+"""The pages: overview, one enterprise, sign-in. Server-rendered, in Chinese and English, nothing from another host."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from sqlalchemy import Connection
+
+from app.db import access, inbox
+from app.db.access import Caller
+from app.db.figures import energy, enterprises, ratios, totals
+from app.domain.calendar import business_day
+from app.domain.language import LANGUAGES, preferred_language
+from app.errors import NotFound, Problem
+from app.web import drawings, words
+
+KEY_COOKIE = "nenghao_key"
+LANGUAGE_COOKIE = "nenghao_language"
+SESSION_S = 12 * 3600
+LINES_SHOWN, ALERTS_SHOWN, DAYS_SHOWN = 500, 50, 14
+MAY_ACKNOWLEDGE = ("operator", "regulator", "official")
+MAX_ID = 2**63 - 1
+STATIC = Path(__file__).parent / "static"
+STATIC_FILES = {"style.css": "text/css", "refresh.js": "text/javascript"}
+
+router = APIRouter(include_in_schema=False)
+templates = Environment(loader=PackageLoader("app.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+templates.filters.update(
+    number=words.number, plain=words.plain, percent=words.percent, instant=words.instant, marker_x=drawings.marker_x
+)
+Id = Annotated[int, PathParameter(ge=1, le=MAX_ID)]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One look at a page: the request, its language, and who looks (None: not signed in)."""
+
+    request: Request
+    language: str
+    caller: Caller | None
+    now: datetime
+
+
+def present() -> datetime:
+    """Return the present instant; a dependency, so that tests may stand elsewhere in time."""
+    return datetime.now(UTC)
+
+
+Now = Annotated[datetime, Depends(present)]
+
+
+def visit(request: Request, connection: Connection, now: datetime) -> Visit:
+    """Return who looks, by the key in the cookie."""
+    key = request.cookies.get(KEY_COOKIE)
+    caller = access.authenticate(connection, key, now) if key else None
+    is_person = caller is not None and caller.role != "gateway"
+    return Visit(request, language_of(request), caller if is_person else None, now)
+
+
+def language_of(request: Request) -> str:
+    """Return the language chosen on the page, else the one chosen before, else the browser's."""
+    for chosen in (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
+        if chosen in LANGUAGES:
+            return chosen
+    return preferred_language(request.headers.get("accept-language"))
+
+
+def render(template: str, seen: Visit, status: int = 200, **values: Any) -> HTMLResponse:
+    """Return a page; a language chosen by `?lang=` is remembered."""
+    other = "en" if seen.language == "zh" else "zh"
+    content = templates.get_template(template).render(
+        t=words.WORDS[seen.language],
+        language=seen.language,
+        other_language=other,
+        caller=seen.caller,
+        now=seen.now,
+        path=seen.request.url.path,
+        **values,
+    )
+    response = HTMLResponse(content, status, headers={"Content-Language": seen.language})
+    if seen.request.query_params.get("lang") in LANGUAGES:
+        _set_cookie(response, seen.request, LANGUAGE_COOKIE, seen.language, 365 * 86400)
+    return response
+
+
+def _set_cookie(response: Response, request: Request, name: str, value: str, max_age_s: int) -> None:
+    is_secure = request.url.scheme == "https"
+    response.set_cookie(name, value, max_age_s, httponly=True, samesite="strict", secure=is_secure)
+
+
+def wants_page(request: Request) -> bool:
+    """Say whether an error should be shown as a page: a browser, outside the API."""
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+
+
+def problem_page(request: Request, problem: Problem) -> Response:
+    """Return an error as a page."""
+    seen = Visit(request, language_of(request), None, present())
+    is_zh = seen.language == "zh"
+    title = problem.title_zh if is_zh else problem.title_en
+    detail = problem.extra.get("detail_zh", problem.detail) if is_zh else problem.detail
+    response = render("problem.html", seen, problem.status, title=title, detail=detail)
+    response.headers.update(problem.extra.get("headers", {}))
+    return response
+
+
+@router.get("/")
+def get_overview(request: Request, now: Now) -> Response:
+    """Totals, lines with ratio and status, open alerts; without a valid key, the sign-in form."""
+    with request.app.state.engine.begin() as connection:
+        seen = visit(request, connection, now)
+        if seen.caller is None:
+            return render("sign_in.html", seen, error=None)
+        scope = seen.caller.scope
+        return render(
+            "overview.html",
+            seen,
+            summary=totals.summary(connection, scope, business_day(seen.now)),
+            lines=ratios.latest_ratios(connection, scope, limit=LINES_SHOWN),
+            alerts=inbox.list_alerts(connection, scope, limit=ALERTS_SHOWN, states=["open", "acknowledged"]),
+            may_acknowledge=seen.caller.role in MAY_ACKNOWLEDGE,
+        )
+
+
+@router.get("/enterprises/{enterprise_id}")
+def get_enterprise(request: Request, enterprise_id: Id, now: Now) -> Response:
+    """One enterprise: lines, energy of the last days, alerts, gateways, points with their last reading."""
+    with request.app.state.engine.begin() as connection:
+        seen = visit(request, connection, now)
+        if seen.caller is None:
+            return render("sign_in.html", seen, error=None)
+        scope, today = seen.caller.scope, business_day(seen.now)
+        found = enterprises.enterprise(connection, scope, enterprise_id)
+        days = [today - timedelta(days=back) for back in reversed(range(DAYS_SHOWN))]
+        kgce = energy.last_days(connection, enterprise_id, days[0], today + timedelta(days=1))
+        return render(
+            "enterprise.html",
+            seen,
+            enterprise=found,
+            totals=enterprises.energy_of_month(connection, enterprise_id, today),
+            lines=ratios.latest_ratios(connection, scope, limit=LINES_SHOWN, enterprise_id=enterprise_id),
+            alerts=inbox.list_alerts(
+                connection, scope, limit=ALERTS_SHOWN, states=["open", "acknowledged"], enterprise_id=enterprise_id
+            ),
+            bars=drawings.bars(days, kgce),
+            today=today,
+            gateways=enterprises.gateways(connection, enterprise_id),
+            points=enterprises.points(connection, enterprise_id, seen.now),
+            may_acknowledge=seen.caller.role in MAY_ACKNOWLEDGE,
+        )
+
+
+@router.post("/alerts/{alert_id}/acknowledge")
+def acknowledge(
+    request: Request, alert_id: Id, note: Annotated[str, Form(min_length=1, max_length=2000)], now: Now
+) -> Response:
+    """Take an alert as seen and go back to its enterprise; only from a page of this service (see middleware)."""
+    with request.app.state.engine.begin() as connection:
+        seen = visit(request, connection, now)
+        if seen.caller is None or seen.caller.role not in MAY_ACKNOWLEDGE:
+            return render("sign_in.html", seen, 403, error=None)
+        caller = seen.caller
+        inbox.acknowledge(connection, caller.scope, alert_id, actor=caller.name, note=note, now=seen.now)
+        access.record(connection, caller.name, "alert.acknowledge", f"alert/{alert_id}", {"note": note})
+        found = inbox.alert(connection, caller.scope, alert_id)
+    where = f"/enterprises/{found['enterprise_id']}" if found["enterprise_id"] else "/"
+    return RedirectResponse(where, 303)
+
+
+@router.post("/sign-in")
+def sign_in(request: Request, now: Now, key: Annotated[str, Form(max_length=200)] = "") -> Response:
+    """Keep a valid key in a cookie that scripts cannot read and other sites cannot send."""
+    with request.app.state.engine.begin() as connection:
+        caller = access.authenticate(connection, key.strip(), now)
+    if caller is None or caller.role == "gateway":
+        seen = Visit(request, language_of(request), None, now)
+        return render("sign_in.html", seen, 401, error="role_refused" if caller else "sign_in_failed")
+    response = RedirectResponse("/", 303)
+    _set_cookie(response, request, KEY_COOKIE, key.strip(), SESSION_S)
+    return response
+
+
+@router.post("/sign-out")
+def sign_out() -> Response:
+    """Forget the key."""
+    response = RedirectResponse("/", 303)
+    response.delete_cookie(KEY_COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+@router.get("/static/{name}")
+def get_static(name: str) -> Response:
+    """The pages' own style and script."""
+    if name not in STATIC_FILES:
+        raise NotFound(f"there is no file {name}", detail_zh=f"没有文件 {name}")
+    headers = {"Cache-Control": "public, max-age=300"}
+    return FileResponse(STATIC / name, media_type=STATIC_FILES[name], headers=headers)

@@ -1,0 +1,205 @@
+"""The worker: turns the stages rollup, account, benchmark, alert, deliver until nothing is left, then waits.
+
+Any number of workers may run. Each stage works in its own transactions, so a worker may be killed at any line. A
+subject that fails keeps its marks and is left alone for a while; the others go on. Without the database the worker
+waits for it.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+import prometheus_client
+import structlog
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from app import settings as settings_module
+from app import telemetry
+from app.db import alerts, stale
+from app.db import engine as engine_module
+from app.domain import calendar
+from app.pipeline import account, alert, benchmark, deliver, rollup
+from app.settings import Settings
+
+# A stage that has work is turned again for so long before the next one gets its turn: what is upstream never keeps
+# what is downstream waiting.
+SLICE_S = 1.0
+MEASURE_EVERY_S = 10.0
+REFRESH_EVERY_S = 3600.0
+# A failing subject, or a stage that fails without one, is tried again after 2 s, 4 s, ... up to five minutes.
+FAILURE_DELAY_S, FAILURE_DELAY_MAX_S = 2.0, 300.0
+DATABASE_DELAY_MAX_S = 30.0
+DRAIN_S = 5.0
+
+WORK = prometheus_client.Counter("nenghao_worker_work_total", "Marks or deliveries taken, by stage", ["stage"])
+SECONDS = prometheus_client.Histogram(
+    "nenghao_worker_stage_seconds", "Duration of one piece of work, by stage", ["stage"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)  # fmt: skip
+FAILURES = prometheus_client.Counter("nenghao_worker_failures_total", "Failed pieces of work, by stage", ["stage"])
+BACKLOG_S = prometheus_client.Gauge(
+    "nenghao_stale_oldest_seconds", "Age of the oldest mark that waits, by stage", ["stage"]
+)
+ALERTS = prometheus_client.Gauge("nenghao_alerts", "Alerts alive, by rule kind and state", ["kind", "state"])
+
+_log = structlog.get_logger(process="worker")
+Run = Callable[[datetime], int]
+
+
+def stages(engine: Engine, settings: Settings) -> dict[str, Run]:
+    """Return the stages in the order of the data."""
+    return {
+        "rollup": lambda now: rollup.run(engine, now),
+        "account": lambda now: account.run(engine, now),
+        "benchmark": lambda now: benchmark.run(engine, now),
+        "alert": lambda now: alert.run(engine, now, settings),
+        "deliver": lambda now: deliver.run(engine, now, settings),
+    }
+
+
+@dataclass
+class Worker:
+    """The loop and what it remembers between turns. stop ends it after the piece of work under way."""
+
+    engine: Engine
+    idle_s: float
+    stages: dict[str, Run]
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    stop: threading.Event = field(default_factory=threading.Event)
+    _failures: Counter[tuple[str, int | None]] = field(default_factory=Counter)
+    _paused_until: dict[str, float] = field(default_factory=dict)
+    _database_failures: int = 0
+    _measured_at: float = float("-inf")
+    _refreshed_at: float = float("-inf")
+    _refreshed_month: date | None = None
+
+    def run(self) -> None:
+        """Turn the stages until stopped; the pause after an idle turn ends early when stopped."""
+        while not self.stop.is_set():
+            if self.turn() == 0:
+                self.stop.wait(self.idle_s)
+
+    def turn(self) -> int:
+        """Give every stage its slice of time and return how much was done."""
+        try:
+            self._by_the_clock()
+            done = sum(self._slice(name, run) for name, run in self.stages.items())
+        except DatabaseGone as gone:
+            self._wait_for_database(gone)
+            return 0
+        self._database_failures = 0
+        return done
+
+    def _slice(self, name: str, run: Run) -> int:
+        done, ends = 0, time.monotonic() + SLICE_S
+        while not self.stop.is_set() and time.monotonic() >= self._paused_until.get(name, 0.0):
+            work = self._step(name, run)
+            done += work
+            if work == 0 or time.monotonic() >= ends:
+                break
+        return done
+
+    def _step(self, name: str, run: Run) -> int:
+        """One piece of work. A failure rolled back: its marks are there still. Counted as work, to try the next."""
+        started = time.monotonic()
+        stale.forget_claim(name)
+        try:
+            work = run(self.clock())
+        except Exception as error:
+            if isinstance(error, DBAPIError) and not self._database_answers():
+                raise DatabaseGone(str(error.orig)) from error
+            self._note_failure(name, error)
+            return 1
+        if work:
+            SECONDS.labels(name).observe(time.monotonic() - started)
+            WORK.labels(name).inc(work)
+            self._failures.pop((name, stale.last_claimed(name)), None)
+            self._failures.pop((name, None), None)
+        return work
+
+    def _note_failure(self, name: str, error: Exception) -> None:
+        subject_id = stale.last_claimed(name)
+        self._failures[name, subject_id] += 1
+        failures = self._failures[name, subject_id]
+        delay_s = min(FAILURE_DELAY_S * 2 ** (failures - 1), FAILURE_DELAY_MAX_S)
+        if subject_id is None:
+            self._paused_until[name] = time.monotonic() + delay_s
+        else:
+            stale.leave_alone(name, subject_id, delay_s)
+        FAILURES.labels(name).inc()
+        _log.error("stage failed", stage=name, subject=subject_id, failures=failures, retry_s=delay_s, exc_info=error)
+
+    def _database_answers(self) -> bool:
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except SQLAlchemyError:
+            return False
+        return True
+
+    def _wait_for_database(self, gone: "DatabaseGone") -> None:
+        self._database_failures += 1
+        delay_s = min(0.5 * 2 ** (self._database_failures - 1), DATABASE_DELAY_MAX_S)
+        _log.warning("database does not answer", retry_s=delay_s, error=str(gone).strip())
+        self.stop.wait(delay_s)
+
+    def _by_the_clock(self) -> None:
+        """What no mark announces: a month that closed, a hold that ran out; and the gauges."""
+        now, month = time.monotonic(), calendar.month_of(calendar.business_day(self.clock()))
+        try:
+            if now - self._refreshed_at >= REFRESH_EVERY_S or month != self._refreshed_month:
+                benchmark.refresh(self.engine, self.clock())
+                self._refreshed_at, self._refreshed_month = now, month
+            if now - self._measured_at >= MEASURE_EVERY_S:
+                self._measure()
+                self._measured_at = now
+        except SQLAlchemyError as error:
+            if not self._database_answers():
+                raise DatabaseGone(str(error)) from error
+            FAILURES.labels("clock").inc()
+            _log.error("step by the clock failed", exc_info=error)
+            self._refreshed_at = self._measured_at = now
+
+    def _measure(self) -> None:
+        with self.engine.connect() as connection:
+            ages = stale.oldest_age_s(connection)
+            alive = alerts.count_alive(connection)
+        for stage in stale.LOCK_SPACE:
+            BACKLOG_S.labels(stage).set(ages.get(stage, 0.0))
+        ALERTS.clear()
+        for kind, state, count in alive:
+            ALERTS.labels(kind, state).set(count)
+
+
+class DatabaseGone(Exception):
+    """The database does not answer; the worker waits for it."""
+
+
+def main() -> None:
+    """Run a worker until SIGTERM or SIGINT."""
+    settings = settings_module.load()
+    telemetry.configure_logging("worker", settings.log_format)
+    # One connection for the stages, one for each sending thread's outcome, one for the gauges.
+    engine = engine_module.create(settings.database_url.get_secret_value(), pool_size=deliver.THREADS + 2)
+    worker = Worker(engine, settings.worker_idle_s, stages(engine, settings))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop.set())
+    telemetry.serve_metrics(settings.worker_metrics_port)
+    _log.info("worker started", metrics_port=settings.worker_metrics_port)
+    worker.run()
+    drained = deliver.drain(DRAIN_S)
+    engine.dispose()
+    _log.info("worker stopped", drained=drained)
+    if not drained:
+        # A receiver that does not answer must not hold up the stop; its lease runs out and it is told again.
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The `nenghao` command: what it prints, writes, and answers."""
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from sqlalchemy import Engine, text
+
+from app import broker as accounts
+from app import cli, settings
+from app.domain.credit_code import with_check_digit
+from deploy.local.broker import Broker
+
+USCC = with_check_digit("91120000MA0000001")
+Nenghao = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def nenghao(
+    database_url: str, broker: Broker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Nenghao]:
+    """Run a command against this test's servers: exit status, standard output, standard error."""
+    user, password = broker.admin_credentials
+    monkeypatch.setenv("NENGHAO_DATABASE_URL", database_url)
+    monkeypatch.setenv("NENGHAO_BROKER_PORT", str(broker.port))
+    monkeypatch.setenv("NENGHAO_BROKER_ADMIN_USER", user)
+    monkeypatch.setenv("NENGHAO_BROKER_ADMIN_PASSWORD", password)
+    settings.load.cache_clear()
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["nenghao", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    yield run
+    settings.load.cache_clear()
+
+
+@pytest.fixture
+def gateway() -> str:
+    return f"gw-cli-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def file(tmp_path: Path, gateway: str) -> Path:
+    point = {
+        "code": "E001", "carrier_key": "electricity", "signal": "register", "unit": "kWh",
+        "installations": [{"from_at": "2026-01-01T00:00:00+08:00", "serial": "S1"}],
+        "assignments": [{"from_at": "2026-01-01T00:00:00+08:00", "process_unit": "plant", "flow": "in"}],
+    }  # fmt: skip
+    content = {"enterprises": [{
+        "uscc": USCC, "name_zh": "示例水泥", "from_on": "2026-01-01", "district_code": "120119",
+        "industry_code": "3011", "process_units": [{"code": "plant", "scope": 1, "name_zh": "全厂"}],
+        "lines": [{"code": "l1", "process_unit": "plant", "name_zh": "一线", "from_on": "2026-01-01",
+                   "variant_key": "ndrc723-15-cement-clinker"}],
+        "gateways": [{"code": gateway, "points": [point]}],
+    }]}  # fmt: skip
+    path = tmp_path / "registry.yaml"
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def credentials(path: Path) -> dict[str, str]:
+    return {row["code"]: row["password"] for row in json.loads(path.read_text())["gateways"]}
+
+
+def test_from_an_empty_database_to_a_registered_city(nenghao: Nenghao, file: Path, gateway: str) -> None:
+    passwords = file.with_name("out.json")
+    assert nenghao("migrate")[0] == 0
+    assert nenghao("reference", "load")[0] == 0
+    status, out, _ = nenghao("registry", "import", str(file), "--dry-run", "--credentials", str(passwords))
+    assert (status, passwords.exists()) == (0, False)
+    assert f"+ gateway {gateway}" in out
+    assert "would be inserted" in out
+    status, out, _ = nenghao("registry", "import", str(file), "--credentials", str(passwords))
+    assert status == 0
+    assert passwords.stat().st_mode & 0o777 == 0o600
+    assert gateway in credentials(passwords)
+    assert credentials(passwords)[gateway] not in out
+    kept = credentials(passwords)
+    status, out, _ = nenghao("registry", "import", str(file), "--credentials", str(passwords))
+    assert (status, credentials(passwords)) == (0, kept)
+    assert "0 row(s) inserted, 0 updated, 8 unchanged" in out
+
+
+def test_a_missing_account_is_made_by_the_same_import(nenghao: Nenghao, file: Path, gateway: str) -> None:
+    nenghao("reference", "load")
+    nenghao("registry", "import", str(file))
+    accounts.delete_account(settings.load(), gateway)
+    status, out, _ = nenghao("registry", "import", str(file))
+    assert status == 0
+    assert "unchanged" in out
+    assert len(dict(line.split(" ") for line in out.splitlines() if line.startswith(gateway))[gateway]) == 32
+
+
+def test_bad_rows_are_listed_on_standard_error(nenghao: Nenghao, file: Path) -> None:
+    nenghao("reference", "load")
+    file.write_text(file.read_text(encoding="utf-8").replace("120119", "120999").replace("kWh", "kwh"))
+    status, out, err = nenghao("registry", "import", str(file))
+    assert (status, out) == (1, "")
+    assert "2 entries are not right; nothing was written" in err
+    assert "enterprises[0].district_code: unknown district code '120999'; nearest known: " in err
+    assert "enterprises[0].gateways[0].points[0].unit: unknown unit 'kwh'; known units" in err
+
+
+def test_without_a_broker_nothing_is_written(
+    nenghao: Nenghao, file: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nenghao("reference", "load")
+    monkeypatch.setenv("NENGHAO_BROKER_PORT", "1")
+    settings.load.cache_clear()
+    status, _, err = nenghao("registry", "import", str(file))
+    assert status == 1
+    assert "does not answer" in err
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM enterprise")).scalar() == 0
+
+
+def test_gateways_are_added_rotated_and_disabled(nenghao: Nenghao, file: Path, engine: Engine) -> None:
+    nenghao("reference", "load")
+    nenghao("registry", "import", str(file))
+    code = f"gw-add-{secrets.token_hex(4)}"
+    status, out, _ = nenghao("gateways", "add", code, "--enterprise", USCC)
+    assert (status, out.splitlines()[-1].split()[0]) == (0, code)
+    first = out.split()[-1]
+    status, out, _ = nenghao("gateways", "rotate", code)
+    assert (status, out.split()[0]) == (0, code)
+    assert out.split()[-1] != first
+    assert nenghao("gateways", "disable", code)[0] == 0
+    with engine.connect() as connection:
+        enabled = connection.execute(text("SELECT is_enabled FROM gateway WHERE code = :code"), {"code": code})
+        assert enabled.scalar() is False
+    assert nenghao("gateways", "enable", code)[0] == 0
+    status, _, err = nenghao("gateways", "rotate", "gw-nobody")
+    assert (status, "no gateway 'gw-nobody'" in err) == (1, True)
+    status, _, err = nenghao("gateways", "add", "gw-x-1", "--enterprise", USCC[:-1] + "0")
+    assert (status, "check digit" in err) == (1, True)
+
+
+def test_a_key_and_an_endpoint(nenghao: Nenghao, engine: Engine) -> None:
+    nenghao("reference", "load")
+    status, out, _ = nenghao("keys", "create", "--role", "official", "--district", "120101", "--name", "heping")
+    assert status == 0
+    assert [word for word in out.split() if word.startswith("nh_")] == [out.strip()]
+    status, _, err = nenghao("keys", "create", "--role", "official", "--name", "nobody")
+    assert (status, "district" in err) == (1, True)
+    secret = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoxMjM0NTY="
+    endpoint = ("endpoints", "add", "--name", "official", "--url", "http://127.0.0.1:9/notices", "--secret", secret)
+    assert nenghao(*endpoint)[0] == 0
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT name, kinds FROM endpoint")).all() == [("official", ["alert.*"])]
+
+
+def test_outputs_come_from_csv(nenghao: Nenghao, file: Path) -> None:
+    nenghao("reference", "load")
+    nenghao("registry", "import", str(file))
+    csv = file.with_name("outputs.csv")
+    csv.write_text(
+        f"uscc,process_unit,line,kind,grain,period,value,unit\n{USCC},plant,l1,production,month,2026-08,1e5,t\n"
+    )
+    assert nenghao("outputs", "import", str(csv))[:2] == (0, "1 accepted, 0 unchanged\n")
+    assert nenghao("outputs", "import", str(csv))[:2] == (0, "0 accepted, 1 unchanged\n")
+    csv.write_text(csv.read_text().replace(",t", ",m3"))
+    status, _, err = nenghao("outputs", "import", str(csv))
+    assert (status, "line 2, unit: unit 'm3' does not convert to t" in err) == (1, True)
+
+
+def quarantine(engine: Engine, count: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO quarantine (gateway_code, lane, reason, raw, received_at)"
+                " SELECT 'gw-q', 0, 'unknown_point', '{}', now() FROM generate_series(1, :count)"
+            ),
+            {"count": count},
+        )
+
+
+def test_a_release_that_nobody_works_on_says_so(nenghao: Nenghao, engine: Engine) -> None:
+    quarantine(engine, 3)
+    assert "unknown_point" in nenghao("quarantine", "list", "--gateway", "gw-q")[1]
+    status, out, err = nenghao("quarantine", "release", "--gateway", "gw-q", "--timeout-s", "0.3")
+    assert (status, out) == (1, "3 item(s) asked for\n")
+    assert "3 item(s) still wait after 0.3 s" in err
+    assert "nenghao-ingest" in err
+
+
+def test_a_release_waits_until_it_is_done(nenghao: Nenghao, engine: Engine) -> None:
+    quarantine(engine, 2)
+
+    def ingest() -> None:
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE quarantine SET released_at = now() WHERE release_requested_at IS NOT NULL"))
+
+    later = threading.Timer(0.6, ingest)
+    later.start()
+    status, out, _ = nenghao("quarantine", "release", "--reason", "unknown_point", "--timeout-s", "20")
+    later.join()
+    assert (status, "all have been through" in out) == (0, True)
+
+
+@pytest.mark.parametrize("words", [("bogus",), ("registry", "import"), ("keys", "create")])
+def test_wrong_usage_answers_2(nenghao: Nenghao, words: tuple[str, ...]) -> None:
+    assert nenghao(*words)[0] == 2
+
+
+def test_missing_settings_are_named(nenghao: Nenghao, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NENGHAO_DATABASE_URL")
+    settings.load.cache_clear()
+    status, _, err = nenghao("reference", "load")
+    assert (status, "NENGHAO_DATABASE_URL" in err) == (1, True)
+
+
+def test_broker_prepare_takes_the_password_from_a_file(nenghao: Nenghao, tmp_path: Path) -> None:
+    secret = tmp_path / "ingest.password"
+    secret.write_text("some-password\n")
+    assert nenghao("broker", "prepare", "--ingest-password-file", str(secret))[0] == 0
+    secret.write_text("\n")
+    assert nenghao("broker", "prepare", "--ingest-password-file", str(secret))[0] == 1

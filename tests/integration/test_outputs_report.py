@@ -1,0 +1,137 @@
+"""Reporting outputs: revisions, scope, and the ratios that become stale."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from app.db.scope import CITY, Scope
+from app.domain.credit_code import with_check_digit
+from app.errors import Invalid
+from app.intake import outputs, reference_load, registry
+from app.intake.outputs import OutputEntry, Reported
+from app.intake.registry import Report
+from app.intake.registry_file import check_shape
+from app.settings import Settings
+
+NOW = datetime(2026, 10, 5, tzinfo=UTC)
+USCC, OTHER = with_check_digit("91120000MA0000001"), with_check_digit("91120000MA0000002")
+LINE = {"uscc": USCC, "process_unit": "kiln", "code": "l1"}
+
+
+def enterprise(uscc: str, variant_key: str) -> dict[str, Any]:
+    return {
+        "uscc": uscc, "name_zh": "示例", "from_on": "2026-01-01", "district_code": "120119", "industry_code": "3011",
+        "process_units": [{"code": "kiln", "scope": 1, "name_zh": "烧成"}],
+        "lines": [{"code": "l1", "process_unit": "kiln", "name_zh": "一线", "variant_key": variant_key,
+                   "from_on": "2026-01-01"}],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def registered(connection: Connection, database_url: str) -> Connection:
+    reference_load.load(connection, NOW)
+    file = check_shape({"enterprises": [enterprise(USCC, "ndrc723-15-cement-clinker"),
+                                        enterprise(OTHER, "data-centre-pue")]})  # fmt: skip
+    settings = Settings(database_url=database_url)
+    registry.write(connection, file, Report(is_dry_run=False), actor="t", now=NOW, settings=settings)
+    return connection
+
+
+def entry(**changes: Any) -> OutputEntry:
+    row = {"line": LINE, "grain": "day", "period": "2026-09-30", "value": "4900.5", "unit": "t", **changes}
+    return OutputEntry.model_validate(row)
+
+
+def report(connection: Connection, *entries: OutputEntry, scope: Scope = CITY) -> Reported:
+    return outputs.report(connection, scope, entries, actor="tester", now=NOW)
+
+
+def refused(connection: Connection, *entries: OutputEntry, scope: Scope = CITY) -> dict[str, str]:
+    with pytest.raises(Invalid) as caught:
+        report(connection, *entries, scope=scope)
+    return {item["location"]: item["message"] for item in caught.value.extra["errors"]}
+
+
+def stored(connection: Connection) -> list[tuple[Any, ...]]:
+    sql = "SELECT grain, period::text, revision, value, unit, reported_by FROM output ORDER BY period, revision"
+    return [tuple(row) for row in connection.execute(text(sql))]
+
+
+def test_a_changed_value_is_a_revision_and_an_equal_one_is_not(registered: Connection) -> None:
+    assert report(registered, entry(), entry(period="2026-09-29")) == Reported(2, 0)
+    assert report(registered, entry(value="4900.50"), entry(period="2026-09-29", value="5000")) == Reported(1, 1)
+    assert stored(registered) == [
+        ("day", "2026-09-29", 1, Decimal("4900.5"), "t", "tester"),
+        ("day", "2026-09-29", 2, Decimal(5000), "t", "tester"),
+        ("day", "2026-09-30", 1, Decimal("4900.5"), "t", "tester"),
+    ]
+    assert registered.execute(text("SELECT count(*) FROM audit WHERE action = 'outputs.report'")).scalar() == 2
+
+
+def test_each_month_that_is_touched_is_marked_once(registered: Connection) -> None:
+    days = [entry(period=f"2026-09-{day:02d}") for day in range(1, 31)]
+    report(registered, *days, entry(grain="month", period="2026-08"))
+    marks = registered.execute(text("SELECT stage, from_at, to_at, cause FROM stale ORDER BY from_at")).all()
+    edges = [datetime(2026, month, 31 if month != 9 else 30, 16, tzinfo=UTC) for month in (7, 8, 9)]
+    assert [tuple(mark) for mark in marks] == [
+        ("benchmark", edges[0], edges[1], "output"),
+        ("benchmark", edges[1], edges[2], "output"),
+    ]
+
+
+def test_an_unchanged_report_marks_nothing(registered: Connection) -> None:
+    report(registered, entry())
+    registered.execute(text("DELETE FROM stale"))
+    report(registered, entry())
+    assert registered.execute(text("SELECT count(*) FROM stale")).scalar() == 0
+
+
+def test_all_bad_rows_are_listed_and_nothing_is_written(registered: Connection) -> None:
+    errors = refused(
+        registered,
+        entry(),
+        entry(line={**LINE, "code": "l9"}),
+        entry(period="2026-09-28", unit="m3"),
+        entry(grain="month", period="2026-09-02"),
+        entry(period="2026-10-06"),
+        entry(period="2025-12-31"),
+        entry(period="2026-09-27", kind="it_electricity", unit="kWh"),
+        entry(value="1"),
+    )
+    assert set(errors) == {
+        "outputs[1].line", "outputs[2].unit", "outputs[3].period", "outputs[4].period", "outputs[5].period",
+        "outputs[6].kind", "outputs[7]",
+    }  # fmt: skip
+    assert "known units are 10^4 t, g, kg, t" in errors["outputs[2].unit"]
+    assert stored(registered) == []
+
+
+def test_a_pue_line_reports_it_electricity_in_any_unit_of_energy(registered: Connection) -> None:
+    line = {"uscc": OTHER, "process_unit": "kiln", "code": "l1"}
+    assert report(registered, entry(line=line, kind="it_electricity", unit="MWh")) == Reported(1, 0)
+
+
+def test_an_enterprise_reports_for_its_own_lines_only(registered: Connection) -> None:
+    ids = dict(registered.execute(text("SELECT uscc, id FROM enterprise")).all())
+    assert report(registered, entry(), scope=Scope(enterprise_id=ids[USCC])) == Reported(1, 0)
+    line_id = registered.execute(
+        text("SELECT l.id FROM production_line l JOIN process_unit u ON u.id = l.process_unit_id"
+             " WHERE u.enterprise_id = :id"), {"id": ids[USCC]}).scalar()  # fmt: skip
+    foreign = Scope(enterprise_id=ids[OTHER])
+    for row in (entry(), entry(line=None, line_id=line_id)):
+        assert "you may report for" in refused(registered, row, scope=foreign)["outputs[0].line"]
+
+
+def test_csv_errors_name_line_and_column() -> None:
+    header = "uscc,process_unit,line,kind,grain,period,value,unit\n"
+    good = f"{USCC},kiln,l1,production,day,2026-09-30,4900.5,t\n"
+    entries, places = outputs.parse_csv(header + good)
+    assert (entries[0].value, places["outputs", 0]) == (Decimal("4900.5"), "line 2")
+    with pytest.raises(Invalid) as caught:
+        outputs.parse_csv(header + good + good.replace("4900.5", "-1") + good.replace("day", "week"))
+    assert [item["location"] for item in caught.value.extra["errors"]] == ["line 3, value", "line 4, grain"]
+    with pytest.raises(Invalid, match="no column unit"):
+        outputs.parse_csv(header.replace(",unit", ""))

@@ -1,0 +1,57 @@
+"""Loading the official tables into the database."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, text
+
+from app.db import reference
+from app.intake import reference_load
+from app.reference import tables
+
+NOW = datetime(2026, 10, 5, tzinfo=UTC)
+
+
+def test_a_second_load_changes_nothing(connection: Connection) -> None:
+    first = reference_load.load(connection, NOW)
+    assert all(r.inserted == len(tables.table(r.table)) and not r.updated for r in first)
+    second = reference_load.load(connection, datetime(2027, 1, 1, tzinfo=UTC))
+    assert all(r.unchanged == len(tables.table(r.table)) and not r.inserted and not r.updated for r in second)
+    stamps = connection.execute(text("SELECT DISTINCT recorded_at FROM efficiency_level")).scalars().all()
+    assert stamps == [NOW]
+
+
+def test_a_changed_row_is_updated_and_stamped(connection: Connection) -> None:
+    reference_load.load(connection, NOW)
+    row = next(r for r in tables.table("efficiency_level") if r.variant_key == "ndrc723-15-cement-clinker")
+    later = datetime(2027, 1, 1, tzinfo=UTC)
+    report = reference.upsert(connection, "efficiency_level", [replace(row, baseline=Decimal(115))], later)
+    assert (report.inserted, report.updated, report.unchanged) == (0, 1, 0)
+    stored = connection.execute(
+        text("SELECT baseline, recorded_at FROM efficiency_level WHERE variant_key = 'ndrc723-15-cement-clinker'")
+    ).one()
+    assert tuple(stored) == (Decimal(115), later)
+
+
+def test_a_changed_factor_marks_the_energy_it_made(connection: Connection) -> None:
+    reference_load.load(connection, NOW)
+    connection.execute(
+        text(
+            "INSERT INTO energy_month VALUES (42, 'electricity', 'in', '2026-09-01', 1, 1, 1, 1, 'x', 'x', false,"
+            " false, 1, 1, 0), (42, 'electricity', 'in', '2026-08-01', 1, 1, 1, 1, 'x', 'x', false, false, 1, 1, 0)"
+        )
+    )
+    connection.execute(text("UPDATE standard_coal_factor SET kgce_per_unit = 9 WHERE factor_key = 'diesel'"))
+    reference_load.load(connection, NOW)
+    marks = connection.execute(text("SELECT stage, subject_id, from_at, to_at, cause FROM stale")).all()
+    bounds = (datetime(2026, 7, 31, 16, tzinfo=UTC), datetime(2026, 9, 30, 16, tzinfo=UTC))
+    assert [tuple(mark) for mark in marks] == [("account", 42, *bounds, "reference")]
+
+
+def test_what_an_operator_set_on_a_rule_stays(connection: Connection) -> None:
+    reference_load.load(connection, NOW)
+    connection.execute(text("UPDATE rule SET is_enabled = false, params = '{\"missed_heartbeats\": 9}'"))
+    reports = {report.table: report for report in reference_load.load(connection, NOW)}
+    assert reports["rule"].unchanged == 3
+    assert connection.execute(text("SELECT DISTINCT is_enabled FROM rule")).scalars().all() == [False]

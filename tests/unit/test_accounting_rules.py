@@ -1,0 +1,217 @@
+"""Sections 1, 2, 8 and 11 of the calculation rules, to the digit."""
+
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain import accounting, rounding
+from app.domain.accounting import Carrier, CoalFactor, EmissionFactor, EnergyItem, Flow
+
+D = Decimal
+SET = "GB/T 2589-2020"
+
+
+def test_mixed_lots_of_example_1_1():
+    lhv = accounting.weighted_lhv_kj([(D(1200), D(21000)), (D(800), D(22500))])
+    assert lhv == 21600
+    assert rounding.round_places(accounting.coefficient_from_lhv(lhv), 4) == D("0.7370")
+
+
+@pytest.mark.parametrize(("lhv", "k"), [("38979", "1.3300"), ("20934", "0.7143"), ("41868", "1.4286")])
+def test_coefficients_of_example_1_2(lhv, k):
+    assert rounding.round_places(accounting.coefficient_from_lhv(D(lhv)), 4) == D(k)
+
+
+def test_a_heating_value_must_be_positive_and_a_mean_needs_mass():
+    with pytest.raises(ValueError, match="positive"):
+        accounting.coefficient_from_lhv(D(0))
+    with pytest.raises(ValueError, match="positive mass"):
+        accounting.weighted_lhv_kj([(D(0), D(21000))])
+
+
+def month(water: str = "0.2571", water_set: str = SET) -> list[EnergyItem]:
+    return [
+        EnergyItem("electricity", Flow.IN, D(5_200_000), D("0.1229"), SET),
+        EnergyItem("natural_gas", Flow.IN, D(310_000), D("1.3300"), SET),
+        EnergyItem("raw_coal", Flow.IN, D(1_250_000), D("0.7143"), SET),
+        EnergyItem("heat", Flow.IN, D(4_200_000), D("0.03412"), SET),
+        EnergyItem("fresh_water", Flow.IN, D(36_000), D(water), water_set),
+        EnergyItem("steam", Flow.OUT, D(1_000_000), D("0.1286"), SET),
+    ]
+
+
+def test_month_of_example_2_1():
+    items = month()
+    each = [Fraction(item.quantity) * Fraction(item.kgce_per_unit) for item in items]
+    assert each[:5] == [D("639080.0"), D("412300.0"), D("892875.0"), D("143304.0"), D("9255.6")]
+    assert sum(each[:5]) == Fraction("2096814.6")
+    assert accounting.comprehensive_energy_kgce(items) == Fraction("1968214.6")
+
+
+def test_month_of_example_2_1_with_the_water_value_of_2008():
+    """Rules, section 12, check 2."""
+    old = accounting.comprehensive_energy_kgce(month("0.0857"))
+    assert old == Fraction("1962044.2")
+    assert accounting.comprehensive_energy_kgce(month()) - old == Fraction("6170.4")
+
+
+def test_example_2_2():
+    electricity = EnergyItem("electricity", Flow.IN, (D(15890) - D(14250)) * 80, D("0.1229"), SET)
+    steam = EnergyItem("steam", Flow.IN, D("145.30") * 1000, D("0.1286"), SET)
+    assert electricity.quantity == 131_200
+    power = accounting.comprehensive_energy_kgce([electricity])
+    assert power == Fraction("16124.48")
+    assert rounding.round_places(power / 1000, 2) == D("16.12")
+    heat = accounting.comprehensive_energy_kgce([steam])
+    assert heat / 1000 == Fraction("18.68558")
+    assert rounding.round_places(heat / 1000, 2) == D("18.69")
+
+
+def test_steam_by_enthalpy_of_example_2_3():
+    assert rounding.round_places(accounting.steam_coefficient(D("2800.0"), D("83.9")), 4) == D("0.0927")
+
+
+def test_signs_of_the_flows():
+    signs = {flow: accounting.flow_sign(flow, feedstock_counts=False) for flow in Flow}
+    assert signs == {Flow.IN: 1, Flow.OUT: -1, Flow.RECOVERED: -1, Flow.FEEDSTOCK: 0}
+    assert accounting.flow_sign("feedstock", feedstock_counts=True) == 1
+    with pytest.raises(ValueError, match="sideways"):
+        accounting.flow_sign("sideways", feedstock_counts=True)
+
+
+def test_two_sets_for_one_carrier_are_refused():
+    with pytest.raises(accounting.MixedFactorSets, match="fresh_water"):
+        accounting.comprehensive_energy_kgce([*month(), *month("0.0857", "GB/T 2589-2008")])
+
+
+FUELS = {
+    "natural_gas": EmissionFactor(
+        "fuel_combustion", "natural_gas", "guideline_default", None, D("2.1622"), "kgCO2/Nm3", False,
+        D("389.31"), "GJ/10^4 Nm3", D("0.0153"), D(99),
+    ),
+    "bituminous": EmissionFactor(
+        "fuel_combustion", "bituminous", "guideline_default", None, D("2.0715"), "tCO2/t (= kgCO2/kg)", False,
+        D("23.204"), "GJ/t", D("0.02618"), D(93),
+    ),
+}  # fmt: skip
+
+
+def grid(year: int, value: str | None) -> EmissionFactor:
+    exact = None if value is None else D(value)
+    return EmissionFactor("grid_electricity", "CN-120000", "MEE/NBS average", year, exact, "kgCO2/kWh", False)
+
+
+GRID = [grid(2021, "0.7355"), grid(2022, "0.7041"), grid(2023, "0.6796"), grid(2024, None)]
+HEAT = EmissionFactor("heat", "heat_default", "guideline_default", None, D("0.11"), "tCO2/GJ", False)
+
+
+def test_co2_of_example_8_1():
+    gas = accounting.co2_kg_per_unit(FUELS["natural_gas"], "m3") * 310_000 / 1000
+    coal = accounting.co2_kg_per_unit(FUELS["bituminous"], "kg") * 1_250_000 / 1000
+    power = accounting.co2_kg_per_unit(GRID[2], "kWh") * 5_200_000 / 1000
+    heat = accounting.co2_kg_per_unit(HEAT, "MJ") * 4_200_000 / 1000
+    assert rounding.round_places(gas, 4) == D("670.2785")
+    assert rounding.round_places(coal, 4) == D("2589.3866")
+    assert (power, heat) == (D("3533.92"), D("462"))
+    assert rounding.round_places(gas + coal + power + heat, 4) == D("7255.5851")
+
+
+def test_a_factor_for_another_unit_is_not_used():
+    assert accounting.co2_kg_per_unit(FUELS["natural_gas"], "kg") is None
+    assert accounting.co2_kg_per_unit(HEAT, "kg") is None
+
+
+@pytest.mark.parametrize(
+    ("year", "value", "provisional"),
+    [(2021, "0.7355", False), (2022, "0.7041", False), (2023, "0.6796", False), (2024, "0.6796", True)],
+)
+def test_grid_factor_of_the_data_year_or_the_latest_published(year, value, provisional):
+    found = accounting.emission_factor_of_year(GRID, "grid_electricity", "CN-120000", "MEE/NBS average", year)
+    assert found is not None
+    assert (found[0].factor_value, found[1]) == (D(value), provisional)
+
+
+def test_no_grid_factor_is_invented_for_a_year_before_the_first():
+    assert accounting.emission_factor_of_year(
+        GRID, "grid_electricity", "CN-120000", "MEE/NBS average", 2018
+    ) is None  # fmt: skip
+
+
+COAL = [
+    CoalFactor("electricity_equivalent", SET, "kWh", D("0.1229"), "equivalent value 当量值", False),
+    CoalFactor("electricity_equal", SET, "kWh", None, "equal value 等价值", True),
+    CoalFactor("raw_coal", SET, "kg", D("0.7143"), "heat value", False, date(2021, 4, 1)),
+    CoalFactor("raw_coal", "GB/T 2589-2008", "kg", D("0.7100"), "heat value", True, None, date(2021, 4, 1)),
+    CoalFactor("heat_equivalent", SET, "GJ", D("34.12"), "equivalent value 当量值", False),
+]
+UNITS = {"GJ": ("MJ", D(1000)), "kg": ("kg", D(1))}
+
+
+def convert(carrier: Carrier, day: date) -> accounting.Conversion:
+    rows = [*FUELS.values(), *GRID, HEAT]
+    tables = accounting.FactorTables(COAL, rows, UNITS, accounting.EMISSION_SETS)
+    return accounting.conversion_on(carrier, tables, day)
+
+
+def test_electricity_has_no_equal_value_until_one_is_loaded():
+    electricity = Carrier(
+        "electricity", "kWh", "electricity_equivalent", "electricity_equal", "grid_electricity", "CN-120000"
+    )
+    assert convert(electricity, date(2026, 3, 1)) == accounting.Conversion(
+        D("0.1229"), None, SET, D("0.6796"), "MEE/NBS average", True, False
+    )
+
+
+def test_a_fuel_uses_one_coefficient_for_both_totals_and_its_edition_by_date():
+    coal = Carrier("raw_coal", "kg", "raw_coal", None, "fuel_combustion", "bituminous")
+    now, before = convert(coal, date(2021, 4, 1)), convert(coal, date(2021, 3, 31))
+    assert (now.equivalent, now.equal, now.factor_set, now.has_recalled_factor) == (
+        D("0.7143"), D("0.7143"), SET, False,
+    )  # fmt: skip
+    assert (before.equivalent, before.factor_set, before.has_recalled_factor) == (
+        D("0.7100"), "GB/T 2589-2008", True,
+    )  # fmt: skip
+    assert not now.is_co2_provisional
+
+
+def test_a_factor_in_another_unit_is_converted_and_a_missing_one_stays_empty():
+    heat = Carrier("heat", "MJ", "heat_equivalent", None, "heat", "heat_default")
+    assert convert(heat, date(2026, 1, 1)).equivalent == D("0.03412")
+    assert convert(heat, date(2026, 1, 1)).equal is None
+    unknown = Carrier("peat", "kg", "peat", None, None, None)
+    assert convert(unknown, date(2026, 1, 1)) == accounting.Conversion(
+        None, None, accounting.NO_FACTOR_SET, None, None, False, False
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "expected"),
+    [
+        ("12.45", "0.1", "12.4"),
+        ("12.35", "0.1", "12.4"),
+        ("12.350001", "0.1", "12.4"),
+        ("2.5", "1", "2"),
+        ("3.5", "1", "4"),
+        ("15.4546", "1", "15"),
+        ("-355", "10", "-360"),
+        ("-325", "10", "-320"),
+        ("2.675", "0.01", "2.68"),
+    ],
+)
+def test_rounding_of_section_11(value, interval, expected):
+    assert rounding.round_to(D(value), D(interval)) == D(expected)
+
+
+def test_rounding_refuses_binary_floats():
+    with pytest.raises(TypeError, match="binary float"):
+        rounding.round_to(2.675, D("0.01"))  # type: ignore[arg-type]
+
+
+@given(st.fractions(), st.integers(0, 12))
+def test_a_decimal_of_a_fraction_is_the_nearest(value, places):
+    found = Fraction(accounting.to_decimal(value, places))
+    assert abs(found - value) <= Fraction(1, 2 * 10**places)

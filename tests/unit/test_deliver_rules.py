@@ -1,0 +1,185 @@
+"""Signatures, answers, retries and allowed addresses of webhooks."""
+
+import base64
+import ipaddress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import standardwebhooks
+
+from app.domain import notice, webhook
+from app.domain.webhook import Answer, Outcome
+
+NOW = datetime(2026, 10, 1, tzinfo=UTC)
+SECRET = webhook.write_secret(bytes(range(32)))
+OTHER = webhook.write_secret(bytes(range(1, 33)))
+
+
+def test_the_signature_is_that_of_the_reference_implementation():
+    body = '{"text":"能耗"}'
+    reference = standardwebhooks.Webhook(SECRET).sign("evt_1", NOW, body)
+    assert webhook.sign(SECRET, "evt_1", int(NOW.timestamp()), body.encode()) == reference
+
+
+def test_the_published_vector_of_the_specification():
+    signature = webhook.sign(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        1614265330,
+        b'{"test": 2432232314}',
+    )
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("secret", [SECRET, OTHER])
+def test_both_secrets_verify_during_a_rotation(secret):
+    now = datetime.now(UTC)
+    headers = webhook.headers([SECRET, OTHER], "evt_1", now, b"{}")
+    assert len(headers["webhook-signature"].split(" ")) == 2
+    standardwebhooks.Webhook(secret).verify(b"{}", headers)
+
+
+@pytest.mark.parametrize(
+    ("secret", "message"),
+    [
+        ("abc", "starts with"),
+        ("whsec_***", "does not decode"),
+        (webhook.write_secret(b"short"), "24 to 64 bytes"),
+        (webhook.write_secret(bytes(65)), "24 to 64 bytes"),
+    ],
+)
+def test_secrets_that_are_refused(secret, message):
+    with pytest.raises(ValueError, match=message):
+        webhook.parse_secret(secret)
+    assert base64.b64decode(SECRET.removeprefix("whsec_")) == webhook.parse_secret(SECRET)
+
+
+def test_the_schedule_has_ten_steps_inside_a_day_and_ends():
+    at, attempts = NOW, 1
+    while (step := webhook.next_step(Answer(500), attempts, at, 0.0)).outcome is Outcome.RETRY:
+        assert step.next_attempt_at is not None
+        at, attempts = step.next_attempt_at, attempts + 1
+    assert step.outcome is Outcome.DEAD
+    assert attempts == 11
+    assert timedelta(hours=23) < at - NOW <= timedelta(hours=24)
+
+
+def test_jitter_only_shortens():
+    steps = [webhook.next_step(Answer(500), 2, NOW, jitter).next_attempt_at for jitter in (0.0, 0.999)]
+    assert steps[0] == NOW + timedelta(seconds=30)
+    assert NOW + timedelta(seconds=27) < steps[1] < steps[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (Answer(200), Outcome.DELIVERED),
+        (Answer(204), Outcome.DELIVERED),
+        (Answer(302), Outcome.RETRY),
+        (Answer(400), Outcome.RETRY),
+        (Answer(410), Outcome.GONE),
+        (Answer(429), Outcome.RETRY),
+        (Answer(503), Outcome.RETRY),
+        (Answer(None, "connection refused"), Outcome.RETRY),
+    ],
+)
+def test_answers(answer, outcome):
+    assert webhook.next_step(answer, 1, NOW, 0.5).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120),
+        ("Thu, 01 Oct 2026 00:10:00 GMT", 600),
+        ("Thu, 01 Oct 2025 00:10:00 GMT", 0),
+        ("999999999999", 86400),
+        ("soon", 0),
+        ("-5", 0),
+        (None, 0),
+    ],
+)
+def test_retry_after(header, seconds):
+    assert webhook.retry_after_s(header, NOW) == seconds
+    step = webhook.next_step(Answer(429, None, header), 1, NOW, 0.0)
+    assert step.next_attempt_at == NOW + timedelta(seconds=max(5, seconds))
+
+
+HTTPS = webhook.Target("https", "receiver.example", 443)
+HTTP = webhook.Target("http", "receiver.example", 80)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",  # noqa: S104
+        "224.0.0.1", "255.255.255.255", "240.0.0.1", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1",
+        "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_not_public_are_refused(address):
+    with pytest.raises(webhook.RefusedTarget, match="not public"):
+        webhook.allowed_address([address], HTTPS, ())
+
+
+def test_public_addresses_are_allowed_over_https_only():
+    assert webhook.allowed_address(["8.8.8.8"], HTTPS, ()) == "8.8.8.8"
+    assert webhook.allowed_address(["2606:4700::1111"], HTTPS, ()) == "2606:4700::1111"
+    with pytest.raises(webhook.RefusedTarget, match="https only"):
+        webhook.allowed_address(["8.8.8.8"], HTTP, ())
+
+
+def test_private_networks_are_opened_by_name_and_half_private_names_are_refused():
+    allowed = webhook.parse_networks("10.20.0.0/16, fd00::/8")
+    assert allowed == (ipaddress.ip_network("10.20.0.0/16"), ipaddress.ip_network("fd00::/8"))
+    assert webhook.allowed_address(["10.20.3.4"], HTTP, allowed) == "10.20.3.4"
+    assert webhook.allowed_address(["::ffff:10.20.3.4"], HTTP, allowed) == "::ffff:a14:304"
+    with pytest.raises(webhook.RefusedTarget):
+        webhook.allowed_address(["10.21.3.4"], HTTP, allowed)
+    with pytest.raises(webhook.RefusedTarget):
+        webhook.allowed_address(["8.8.8.8", "127.0.0.1"], HTTPS, allowed)
+    with pytest.raises(webhook.RefusedTarget, match="no address"):
+        webhook.allowed_address([], HTTPS, allowed)
+    assert webhook.parse_networks("") == ()
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://x/", "https://", "https://u:p@x/", "https://x/#f", "https://x:99999/", "//x/", "https://[::1/"]
+)
+def test_addresses_that_are_no_webhook_address(url):
+    with pytest.raises(webhook.RefusedTarget):
+        webhook.parse_target(url)
+
+
+def test_the_parts_of_an_address():
+    assert webhook.parse_target("https://x.example/a?b=c") == webhook.Target("https", "x.example", 443)
+    assert webhook.parse_target("http://[::1]:8080/a") == webhook.Target("http", "::1", 8080)
+
+
+FACTS = {
+    "district": {"code": "120110", "name_zh": "东丽区", "name_en": "Dongli District"},
+    "enterprise": {"uscc": "x", "name_zh": "某水泥厂", "name_en": "Some Cement"},
+    "line": {"code": "kiln-1", "name_zh": "一号窑", "name_en": "Kiln 1"},
+    "period": "2026-10", "product_zh": "水泥熟料", "product_en": "cement clinker", "unit": "kgce/t",
+    "actual": "121.4350", "benchmark": "100", "baseline": "117", "level": {"edition": "2021/2023"},
+    "measured_share": "0.99870", "estimated_share": "0",
+}  # fmt: skip
+
+
+def test_a_notice_names_everything_an_official_needs():
+    text_zh, text_en = notice.write("below_baseline", FACTS)
+    assert text_zh == (
+        "东丽区某水泥厂一号窑（水泥熟料）2026-10能耗121.44 kgce/t，"
+        "劣于基准水平117 kgce/t（标杆水平100 kgce/t，2021/2023）。实测99.87 %，估算0.00 %。"
+    )
+    for part in ("Some Cement", "Kiln 1", "121.44 kgce/t", "baseline 117", "benchmark 100", "Measured 99.87 %"):
+        assert part in text_en
+
+
+def test_a_resolved_notice_says_so_and_missing_names_do_not_break_it():
+    unnamed = notice.write("below_baseline", {**FACTS, "enterprise": {"name_zh": "某厂", "name_en": ""}})
+    text_zh, text_en = notice.write_resolved(*unnamed)
+    assert text_zh.startswith("已解除：东丽区某厂")
+    assert text_en.startswith("Resolved: 某厂")
+    assert "从未通信" in notice.write("gateway_silent", {"gateway": {"code": "gw-1"}, "last_heard_at": None})[0]
+    assert "50.00 %" in notice.write("data_quality", {"measured_share": "0.5", "period": "2026-10"})[1]
