@@ -66,7 +66,8 @@ WITH block AS MATERIALIZED (
          -- A hair below the limit: binary arithmetic decides nothing, it only asks for the exact judgement.
          (1.249999 * i.rated_load / 3600 / (i.multiplier * u.canonical_per_unit))::float8 AS rise_per_s,
          (1e14 / (i.multiplier * u.canonical_per_unit))::float8 AS largest,
-         s.interval_s, make_interval(secs => 1.5 * s.interval_s) AS longest
+         s.interval_s, make_interval(secs => 1.5 * s.interval_s) AS longest,
+         floor(3600.0::float8 / s.interval_s + 0.5)::integer AS expected
   FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[]), CAST(:to_ats AS timestamptz[]),
               CAST(:first_ats AS timestamptz[]), CAST(:last_ats AS timestamptz[]))
        WITH ORDINALITY AS b(point_id, from_at, to_at, first_at, last_at, no)
@@ -97,19 +98,25 @@ WITH block AS MATERIALIZED (
 
 # A step belongs to the hour in which it ends. Within a clean hour registers rise, so its first and last values are
 # its least and greatest, and its steps telescope: only the registers at the edges become exact numbers. One block at
-# a time, in the order of the index: nothing is sorted.
+# a time, in the order of the index: nothing is sorted. Blocks whose readings stand on the hours are done then; in
+# others, steps go across an hour's edge and are split.
 _HOURS = f"""
 , judged AS MATERIALIZED (
-  SELECT b.*, x.* FROM block b CROSS JOIN LATERAL (
-    SELECT ending.*, bool_or(doubt) OVER () AS is_doubtful FROM (
+  SELECT b.no, b.point_id, b.from_at, b.to_at, x.* FROM block b CROSS JOIN LATERAL (
+    SELECT end_hour, t0, v0, t1, v1, t2, v2, long,
+           CASE WHEN t0 >= end_hour
+                THEN round(v2::numeric * b.factor, 6) - round(v0::numeric * b.factor, 6) END AS quantity,
+           CASE WHEN t0 = end_hour AND t2 = end_hour + interval '1 hour' AND long IS NULL THEN b.expected END AS "full",
+           bool_or(doubt OR v0 < 0 OR v2 >= b.largest OR (b.rise_per_s IS NULL
+             AND (v0 = 0 AND v2 > 0 OR v2 >= 990 AND v2 >= 9.9 * v0))) OVER () AS is_doubtful,
+           bool_or(t0 < end_hour) OVER () AS is_split
+    FROM (
       SELECT time_bucket('1 hour', ts - interval '1 microsecond') AS end_hour,
              min(prev_ts) AS t0, min(prev_value) AS v0, min(ts) AS t1, min(value) AS v1,
              max(ts) AS t2, max(value) AS v2,
-             coalesce(sum(ts - prev_ts) FILTER (WHERE ts - prev_ts > b.longest), interval '0') AS long,
-             bool_or(value < prev_value OR quality <> 0 OR value < 0 OR value >= b.largest
-               OR CASE WHEN b.rise_per_s IS NULL
-                    THEN (prev_value = 0 AND value > 0) OR (prev_value >= 99 AND value >= 9.9 * prev_value)
-                    ELSE value - prev_value > b.rise_per_s * date_part('epoch', ts - prev_ts) END) AS doubt
+             sum(ts - prev_ts) FILTER (WHERE ts - prev_ts > b.longest) AS long,
+             bool_or(value < prev_value OR quality <> 0
+               OR value - prev_value > b.rise_per_s * date_part('epoch', ts - prev_ts)) AS doubt
       FROM (
         SELECT r.ts, r.value, r.quality, lag(r.ts) OVER w AS prev_ts, lag(r.value) OVER w AS prev_value
         FROM reading r
@@ -118,14 +125,16 @@ _HOURS = f"""
         WINDOW w AS (ORDER BY r.ts)) step
       GROUP BY end_hour) ending) x
 ), clean AS (
-  SELECT *, t1 - t0 <= longest AS is_measured FROM judged WHERE NOT is_doubtful AND t0 IS NOT NULL
+  SELECT j.*, b.factor, t1 - t0 <= b.longest AS is_measured, coalesce(long, interval '0') AS long_or_none
+  FROM judged j JOIN block b USING (no) WHERE NOT is_doubtful AND is_split AND t0 IS NOT NULL
 ), piece AS (
   SELECT no, end_hour AS hour_at,
          round(v2::numeric * factor, 6)
            - CASE WHEN t0 >= end_hour THEN round(v0::numeric * factor, 6)
                   ELSE {_interpolated("end_hour")} END AS quantity,
          t2 - greatest(t0, end_hour) AS covered,
-         CASE WHEN t0 >= end_hour OR is_measured THEN long ELSE long - (end_hour - t0) END AS estimated
+         CASE WHEN t0 >= end_hour OR is_measured THEN long_or_none
+              ELSE long_or_none - (end_hour - t0) END AS estimated
   FROM clean WHERE end_hour >= from_at AND end_hour < to_at
   UNION ALL
   SELECT no, h.at,
@@ -137,18 +146,20 @@ _HOURS = f"""
     greatest(time_bucket('1 hour', t0), from_at), least(end_hour, to_at) - interval '1 hour', interval '1 hour') h(at)
   WHERE t0 < end_hour
 ), summed AS (
-  SELECT no, hour_at, sum(quantity) AS quantity, date_part('epoch', sum(covered)) AS covered_s,
-         date_part('epoch', sum(estimated)) AS estimated_s
+  SELECT no, hour_at, sum(quantity) AS quantity, sum(covered) AS covered, sum(estimated) AS estimated,
+         NULL::integer AS "full"
   FROM piece GROUP BY no, hour_at
+  UNION ALL
+  SELECT no, end_hour, quantity, t2 - t0, coalesce(long, interval '0'), "full" FROM judged
+  WHERE NOT is_doubtful AND NOT is_split AND quantity IS NOT NULL AND end_hour >= from_at AND end_hour < to_at
 ), computed AS MATERIALIZED (
   -- floor(x + 0.5) rounds half up as the pure rules do: microseconds over an interval are never near a half by chance.
-  SELECT no, b.point_id, hour_at, quantity, w.expected AS windows_expected, w.received AS windows_received,
-         least(w.expected - w.received, w.estimated) AS windows_estimated
+  SELECT no, b.point_id, hour_at, quantity, b.expected AS windows_expected, w.received AS windows_received,
+         CASE WHEN "full" IS NOT NULL THEN 0 ELSE least(b.expected - w.received,
+           floor(date_part('epoch', estimated) / b.interval_s + 0.5)::integer) END AS windows_estimated
   FROM summed JOIN block b USING (no) CROSS JOIN LATERAL (
-    SELECT floor(3600.0::float8 / b.interval_s + 0.5)::integer AS expected,
-           least(floor(3600.0::float8 / b.interval_s + 0.5),
-                 floor((covered_s - estimated_s) / b.interval_s + 0.5))::integer AS received,
-           floor(estimated_s / b.interval_s + 0.5)::integer AS estimated) w
+    SELECT CASE WHEN "full" IS NOT NULL THEN "full" ELSE least(
+      b.expected, floor(date_part('epoch', covered - estimated) / b.interval_s + 0.5)::integer) END AS received) w
 )"""  # noqa: S608 - as above
 
 # Rows that come out as they are stay untouched: a changed row is a changed figure.

@@ -55,6 +55,11 @@ class Place:
         return self.folder / "fleet"
 
     @property
+    def notices(self) -> Path:
+        """One JSON line for each notice that the simulated official received."""
+        return self.folder / "notices.jsonl"
+
+    @property
     def address(self) -> str:
         """The address of the page and of the API."""
         return f"http://127.0.0.1:{self.ports['api']}"
@@ -149,15 +154,17 @@ def _service(place: Place, env: Mapping[str, str]) -> list[Child]:
 
 def _outsiders(place: Place) -> list[Child]:
     """The simulated official and the simulated city; they get no secret of the service but their own."""
-    receiver = ["receiver", "--port", str(place.ports["receiver"]), "--secret", _webhook_secret(place.folder)]
+    receiver = ["receiver", "--port", str(place.ports["receiver"]), "--log", str(place.notices)]
     speed_up = os.environ.get("NENGHAO_SPEED_UP", str(DEFAULT_SPEED_UP))
     fleet = [
         *("fleet", "run", "--credentials", str(place.credentials), "--state", str(place.fleet)),
-        *("--api", place.address, "--key", place.key_file.read_text().strip(), "--speed-up", speed_up),
+        *("--api", place.address, "--speed-up", speed_up),
         *("--host", "127.0.0.1", "--port", str(place.broker_port)),
     ]
-    sim, quiet = _program("nenghao-sim"), {"PYTHONUNBUFFERED": "1"}
-    return [Child("receiver", [sim, *receiver], quiet), Child("fleet", [sim, *fleet], quiet)]
+    sim, plain = _program("nenghao-sim"), {"PYTHONUNBUFFERED": "1"}
+    official = {**plain, "NENGHAO_WEBHOOK_SECRET": _webhook_secret(place.folder)}
+    gateways = {**plain, "NENGHAO_API_KEY": place.key_file.read_text().strip()}
+    return [Child("receiver", [sim, *receiver], official), Child("fleet", [sim, *fleet], gateways)]
 
 
 def _get(place: Place, path: str) -> object:
@@ -197,19 +204,22 @@ def _greeting(place: Place) -> str:
 """
 
 
+def _has_value(answer: object) -> bool:
+    """Whether any line has a ratio; a row may also say why there is none yet."""
+    items = answer.get("items", []) if isinstance(answer, dict) else []
+    return any(isinstance(item, dict) and item.get("ratio") is not None for item in items)
+
+
 def _progress(place: Place, servers_up_at: float) -> Callable[[], None]:
     """Return a check that tells, once each, when the first ratio and the first verified notice were seen."""
     seen: set[str] = set()
-    notices = place.folder / "notices.jsonl"
-
     def look() -> None:
         after_s = time.monotonic() - servers_up_at
         if "ratio" not in seen and after_s < FIRST_RATIO_PATIENCE_S:
-            found = _get(place, "/api/v1/ratios?limit=1")
-            if isinstance(found, dict) and found.get("items"):
+            if _has_value(_get(place, "/api/v1/ratios")):
                 seen.add("ratio")
                 say(f"✓ first ratio visible {after_s:.0f} s after the servers were up")
-        if "notice" not in seen and notices.exists() and notices.stat().st_size:
+        if "notice" not in seen and place.notices.exists() and place.notices.stat().st_size:
             seen.add("notice")
             say(f"✓ first signed notice received and verified {after_s:.0f} s after the servers were up")
 
