@@ -150,6 +150,7 @@ class Installation:
                 continue
             if self.process is not None and parent == self.process.pid:
                 found.append((int(entry.name), line, parent))
+        return found
 
     def everything(self) -> list[int]:
         """Return every process that belongs to this installation, the servers' own children too."""

@@ -1,0 +1,109 @@
+"""From a meter's register to a signed notice, on the program of `make run`, seen from outside."""
+
+import json
+import re
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.acceptance.installation import Installation, wait_for
+
+MONTH = (date.today().replace(day=1) - timedelta(days=1)).strftime("%Y-%m")  # noqa: DTZ011 - the machine's month
+
+
+def _ratios(city: Installation) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = city.get(f"/api/v1/ratios?from_month={MONTH}&to_month={MONTH}")["items"]
+    return items
+
+
+def test_first_ratio_is_visible_within_a_minute(city: Installation) -> None:
+    wait_for("the first ratio", lambda: "first ratio visible" in city.lines.read_text(), 60)
+    seconds = re.search(r"first ratio visible (\d+) s", city.lines.read_text())
+    assert seconds is not None
+    assert int(seconds[1]) <= 60
+
+
+def test_the_notice_of_the_clinker_line_says_what_an_official_needs(city: Installation) -> None:
+    wait_for("a notice", lambda: city.folder.joinpath("notices.jsonl").exists(), 60)
+    notices = [json.loads(line) for line in (city.folder / "notices.jsonl").read_text().splitlines()]
+    assert {notice["outcome"] for notice in notices} == {"verified"}
+    bodies = [json.loads(notice["body"]) for notice in notices]
+    violations = [body["data"] for body in bodies if body["data"].get("rule") == "below_baseline"]
+    assert len(violations) == 1
+    data = violations[0]
+    assert data["product_en"] == "cement clinker"
+    assert data["period"] == MONTH
+    assert data["level"]["confidence"] == "confirmed"
+    assert (data["benchmark"], data["baseline"]) == ("100", "117")
+    assert Decimal(data["actual"]) > 117
+    assert Decimal(data["measured_share"]) > Decimal("0.9")
+    assert data["enterprise"]["name_zh"]
+    assert data["line"]["name_zh"]
+    read = (city.folder / "logs" / "receiver.log").read_text()
+    for words in (data["enterprise"]["name_zh"], data["line"]["name_zh"], "117", data["text_zh"], data["text_en"]):
+        assert words in read
+
+
+def test_lines_fall_into_every_status_and_recalled_levels_open_nothing(city: Installation) -> None:
+    wait_for("all ratios", lambda: sum(1 for item in _ratios(city) if item["actual"]) >= 24, 60)
+    ratios = _ratios(city)
+    assert {item["status"] for item in ratios} == {"at_benchmark", "between", "below_baseline", "unknown"}
+    recalled = [i for i in ratios if i["status"] == "below_baseline" and i["level_confidence"] == "recalled"]
+    assert recalled
+    open_lines = {
+        alert["subject_id"]
+        for alert in city.get("/api/v1/alerts?limit=200")["items"]
+        if alert["rule"] == "below_baseline" and alert["state"] in ("open", "acknowledged")
+    }
+    assert open_lines.isdisjoint({item["line_id"] for item in recalled})
+    converters = [item for item in ratios if "converter" in item["variant_key"]]
+    assert converters
+    assert all(Decimal(item["actual"]) < 0 for item in converters)
+
+
+def _totals(city: Installation) -> dict[tuple[str, str], Decimal]:
+    """What each gateway's store says was acknowledged, per point, in the point's canonical unit."""
+    done = city.command("nenghao-sim", "fleet", "totals", "--state", str(city.folder / "fleet"))
+    gateways = json.loads(done.stdout)["gateways"]
+    assert len(gateways) >= 24
+    return {
+        (gateway["gateway"], point["point"]): Decimal(point["usage"])
+        for gateway in gateways
+        for point in gateway["points"]
+        if point["signal"] != "gauge"
+    }
+
+
+def _usage(city: Installation) -> dict[tuple[str, str], Decimal]:
+    """What the service says each point used in all months."""
+    found = {}
+    for gateway in {gateway for gateway, _point in _totals(city)}:
+        answer = city.get(f"/api/v1/usage?gateway={gateway}&grain=month&from={MONTH}")
+        for series in answer["series"]:
+            if series["total"] is not None:
+                found[series["gateway_code"], series["code"]] = Decimal(series["total"])
+    return found
+
+
+def _differences(city: Installation) -> list[tuple[tuple[str, str], Decimal, Decimal | None]]:
+    sent, used = _totals(city), _usage(city)
+    return [(key, amount, used.get(key)) for key, amount in sent.items() if used.get(key) != amount]
+
+
+def test_usage_equals_what_the_gateways_sent(city: Installation) -> None:
+    """Live data keeps coming, so a point may be a sample behind: every point must be equal at some look."""
+    equal: set[tuple[str, str]] = set()
+
+    def all_equal() -> bool:
+        different = {key for key, _sent, _used in _differences(city)}
+        equal.update(key for key in _totals(city) if key not in different)
+        return len(equal) == len(_totals(city))
+
+    wait_for("usage equal to what was sent", all_equal, 60)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/metrics", "/health/live", "/health/ready"])
+def test_pages_answer(city: Installation, path: str) -> None:
+    assert len(city.text(path)) > 10
