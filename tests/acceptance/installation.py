@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deploy.local.broker import broker_folder
 from deploy.local.folder import local_folder
+from deploy.local.postgres import data_folder
 from deploy.local.processes import working_in
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 120.0
+SERVER_FOLDERS = {"postgres": data_folder, "mosquitto": broker_folder}
 
 
 def wait_for(what: str, found: Callable[[], Any], timeout_s: float) -> Any:
@@ -127,8 +130,8 @@ class Installation:
 
     def pids(self, name: str) -> list[int]:
         """Return the process ids of `api`, `worker`, `ingest`, `fleet`, `receiver`, `postgres` or `mosquitto`."""
-        if name in ("postgres", "mosquitto"):
-            return working_in(self.folder, name)
+        if name in SERVER_FOLDERS:
+            return working_in(SERVER_FOLDERS[name](self.folder), name)
         words = {
             "api": "app.main:app_factory",
             "worker": "app.worker",

@@ -2,15 +2,15 @@
 
 import json
 import re
-from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from tests.acceptance.figures import months_ago, wait_until_figures_are_what_was_sent
 from tests.acceptance.installation import Installation, wait_for
 
-MONTH = (date.today().replace(day=1) - timedelta(days=1)).strftime("%Y-%m")  # noqa: DTZ011 - the machine's month
+MONTH = months_ago(1)
 
 
 def _ratios(city: Installation) -> list[dict[str, Any]]:
@@ -63,45 +63,8 @@ def test_lines_fall_into_every_status_and_recalled_levels_open_nothing(city: Ins
     assert all(Decimal(item["actual"]) < 0 for item in converters)
 
 
-def _totals(city: Installation) -> dict[tuple[str, str], Decimal]:
-    """What each gateway's store says was acknowledged, per point, in the point's canonical unit."""
-    done = city.command("nenghao-sim", "fleet", "totals", "--state", str(city.folder / "fleet"))
-    gateways = json.loads(done.stdout)["gateways"]
-    assert len(gateways) >= 24
-    return {
-        (gateway["gateway"], point["point"]): Decimal(point["usage"])
-        for gateway in gateways
-        for point in gateway["points"]
-        if point["signal"] != "gauge"
-    }
-
-
-def _usage(city: Installation) -> dict[tuple[str, str], Decimal]:
-    """What the service says each point used in all months."""
-    found = {}
-    for gateway in {gateway for gateway, _point in _totals(city)}:
-        answer = city.get(f"/api/v1/usage?gateway={gateway}&grain=month&from={MONTH}")
-        for series in answer["series"]:
-            if series["total"] is not None:
-                found[series["gateway_code"], series["code"]] = Decimal(series["total"])
-    return found
-
-
-def _differences(city: Installation) -> list[tuple[tuple[str, str], Decimal, Decimal | None]]:
-    sent, used = _totals(city), _usage(city)
-    return [(key, amount, used.get(key)) for key, amount in sent.items() if used.get(key) != amount]
-
-
 def test_usage_equals_what_the_gateways_sent(city: Installation) -> None:
-    """Live data keeps coming, so a point may be a sample behind: every point must be equal at some look."""
-    equal: set[tuple[str, str]] = set()
-
-    def all_equal() -> bool:
-        different = {key for key, _sent, _used in _differences(city)}
-        equal.update(key for key in _totals(city) if key not in different)
-        return len(equal) == len(_totals(city))
-
-    wait_for("usage equal to what was sent", all_equal, 60)
+    wait_until_figures_are_what_was_sent(city, 60)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/metrics", "/health/live", "/health/ready"])
