@@ -42,6 +42,8 @@ def list_alerts(
             f"{_ALERT} WHERE {scope.enterprises_sql()}"
             " AND (CAST(:before AS bigint) IS NULL OR a.id < :before)"
             " AND (CAST(:states AS text[]) IS NULL OR a.state = ANY(:states))"
+            # what passed while it was still held back was never anybody's matter
+            " AND (a.state <> 'resolved' OR a.opened_at IS NOT NULL)"
             " AND (CAST(:severity AS text) IS NULL OR r.severity = :severity)"
             " AND (CAST(:enterprise AS bigint) IS NULL OR a.enterprise_id = :enterprise)"
             " AND (CAST(:district AS text) IS NULL OR c.district_code = :district)"
@@ -112,7 +114,7 @@ def acknowledge(connection: Connection, scope: Scope, alert_id: int, *, actor: s
 def _quarantine_tables(scope: Scope) -> str:
     """Items of a gateway that no registry row names belong to nobody: only the whole city's scope shows them."""
     return (
-        "quarantine q LEFT JOIN gateway g ON g.id = q.gateway_id OR (q.gateway_id IS NULL AND g.code = q.gateway_code)"
+        "quarantine q LEFT JOIN gateway g ON g.code = q.gateway_code"
         f" LEFT JOIN enterprise e ON e.id = g.enterprise_id WHERE {scope.enterprises_sql()}"
     )
 

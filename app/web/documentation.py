@@ -170,6 +170,8 @@ def example_of(document: Mapping[str, Any], schema: Mapping[str, Any], depth: in
     for holder in (schema, found):
         if holder.get("examples"):
             return holder["examples"][0]
+    if any(choice.get("type") == "null" for choice in schema.get("anyOf", [])):
+        return None
     if found.get("type") == "array":
         return [example_of(document, found["items"], depth + 1)] if depth < DEEPEST else []
     if "properties" in found:
