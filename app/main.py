@@ -1,5 +1,7 @@
 """The HTTP service: routers, errors, middleware put together. `uvicorn --factory app.main:app_factory`."""
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from sqlalchemy import Engine
@@ -108,8 +110,7 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
     app.include_router(health.router)
     app.include_router(pages.router)
     app.include_router(documentation.router)
-    problems.install(app)
-    app.add_exception_handler(Problem, _problem_answer)
+    problems.install(app, _answer)
     app.add_middleware(middleware.Observed)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -122,12 +123,11 @@ def app_factory() -> FastAPI:
     return create_app(settings, engine_module.create(settings.database_url.get_secret_value()))
 
 
-def _problem_answer(request: Request, error: Exception) -> Response:
+def _answer(request: Request, problem: Problem, headers: Mapping[str, str] | None) -> Response:
     """Answer a browser that asked for a page with a page, everyone else with problem+json."""
-    assert isinstance(error, Problem)  # noqa: S101 - registered for this type only
     if pages.wants_page(request):
-        return pages.problem_page(request, error)
-    return problems.respond(request, error)
+        return pages.problem_page(request, problem)
+    return problems.respond(request, problem, headers)
 
 
 def _openapi(app: FastAPI) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Every error as problem+json (RFC 9457): a stable type, a title in the reader's language, what was wrong and where."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -205,26 +205,29 @@ def unstorable() -> Invalid:
     )
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the application a problem+json answer."""
+Answer = Callable[[Request, Problem, Mapping[str, str] | None], Response]
+
+
+def install(app: FastAPI, answer: Answer = respond) -> None:
+    """Make every error of the application an answer of its own kind, problem+json unless told otherwise."""
 
     def of_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101 - registered for this type only
-        return respond(request, error)
+        return answer(request, error, None)
 
     def of_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        return respond(request, from_validation(request, error.errors()))
+        return answer(request, from_validation(request, error.errors()), None)
 
     def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
-        return respond(request, from_http(error), error.headers)
+        return answer(request, from_http(error), error.headers)
 
     def of_database(request: Request, _: Exception) -> Response:
-        return respond(request, unavailable())
+        return answer(request, unavailable(), None)
 
     def of_data(request: Request, _: Exception) -> Response:
-        return respond(request, unstorable())
+        return answer(request, unstorable(), None)
 
     app.add_exception_handler(Problem, of_problem)
     app.add_exception_handler(RequestValidationError, of_validation)

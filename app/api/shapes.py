@@ -32,7 +32,7 @@ Exact = Annotated[
 Instant = Annotated[
     datetime,
     PlainSerializer(lambda at: at.astimezone(BUSINESS_ZONE).isoformat(), return_type=str),
-    Field(examples=["2026-10-01T08:15:00+08:00"]),
+    Field(examples=["2026-10-01T08:15:00+08:00"], json_schema_extra={"format": "date-time"}),
 ]
 Id = Annotated[int, Path(ge=1, le=MAX_ID, examples=[7])]
 IdFilter = Annotated[int | None, Query(ge=1, le=MAX_ID, examples=[7])]

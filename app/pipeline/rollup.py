@@ -51,6 +51,7 @@ def run(engine: Engine, now: datetime) -> int:
 
 def work_off(connection: Connection, claim: stale.Claim) -> None:
     """Recompute what a claim covers, and hand over to accounting."""
+    usage.plan_each_time(connection)
     point_ids = stored.points_of(connection, claim.subject_id)
     known = stored.extents(connection, point_ids)
     meters = stored.meters(connection, list(known))
@@ -118,7 +119,8 @@ def recompute(
 ) -> list[ChangedDay]:
     """Recompute the hours and the findings of whole hours; return the days in which hours changed."""
     changed: list[ChangedDay] = []
-    blocks = _blocks(stretches, known)
+    # By time before point: a batch then reads few chunks, and reads each while it is in memory.
+    blocks = iter(sorted(_blocks(stretches, known), key=lambda block: (block.from_at, block.point_id)))
     while batch := list(islice(blocks, CLEAN_BATCH)):
         result = usage.write_clean(connection, batch)
         changed += result.changed

@@ -213,12 +213,13 @@ def _has_value(answer: object) -> bool:
 def _progress(place: Place, servers_up_at: float) -> Callable[[], None]:
     """Return a check that tells, once each, when the first ratio and the first verified notice were seen."""
     seen: set[str] = set()
+
     def look() -> None:
         after_s = time.monotonic() - servers_up_at
-        if "ratio" not in seen and after_s < FIRST_RATIO_PATIENCE_S:
-            if _has_value(_get(place, "/api/v1/ratios")):
-                seen.add("ratio")
-                say(f"✓ first ratio visible {after_s:.0f} s after the servers were up")
+        is_due = "ratio" not in seen and after_s < FIRST_RATIO_PATIENCE_S
+        if is_due and _has_value(_get(place, "/api/v1/ratios")):
+            seen.add("ratio")
+            say(f"✓ first ratio visible {after_s:.0f} s after the servers were up")
         if "notice" not in seen and place.notices.exists() and place.notices.stat().st_size:
             seen.add("notice")
             say(f"✓ first signed notice received and verified {after_s:.0f} s after the servers were up")

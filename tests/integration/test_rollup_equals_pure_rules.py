@@ -73,7 +73,7 @@ def add_override(connection: Connection, rng: random.Random, point_id: int, row:
         )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), faults=st.sampled_from([0, 0, 1, 3, 12]), arrivals=st.integers(1, 4))
 def test_any_order_and_batching_with_faults(engine: Engine, seed: int, faults: int, arrivals: int) -> None:
     rng = random.Random(seed)

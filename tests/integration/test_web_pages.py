@@ -127,3 +127,12 @@ def test_pages_load_nothing_from_elsewhere_and_carry_nothing_inline(site: Site, 
 def test_only_listed_files_are_served(site: Site) -> None:
     for name in ("pages.py", "..%2Fpages.py", "%2e%2e/pages.py"):
         assert site.client().get(f"/static/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/nowhere", 404), ("/enterprises/x", 422), ("/problems/unheard-of", 404)]
+)
+def test_a_browser_gets_its_errors_as_pages(site: Site, path: str, status: int) -> None:
+    answer = site.client().get(path, headers={"Accept": "text/html,*/*"})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert site.client().get(path).headers["content-type"] == "application/problem+json"

@@ -108,7 +108,7 @@ def between(findings: tuple[Finding, ...], from_at: datetime, to_at: datetime) -
     return [f for f in findings if from_at <= f.from_at < to_at]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(meters(), histories(), st.integers(-10, 270), st.integers(1, 60))
 def test_a_stretch_with_its_context_equals_the_full_recomputation(
     meter: Meter, readings: list[Reading], first: int, length: int
@@ -132,7 +132,7 @@ def test_how_long_a_register_stood_still_is_looked_up_in_the_context(still: int)
     assert [f.from_at for f in full.findings] == [readings[-2].at]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(meters(), histories(), st.integers(0, 250), st.integers(1, 30), st.sampled_from(["0", "170", "1e6"]))
 def test_a_change_reaches_no_further_than_its_zone(
     meter: Meter, readings: list[Reading], first: int, length: int, value: str
@@ -151,7 +151,7 @@ def test_a_change_reaches_no_further_than_its_zone(
             assert between(was.findings, *outer) == between(now.findings, *outer)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(meters(), histories(120))
 def test_hours_sum_to_the_rounded_steps(meter: Meter, readings: list[Reading]) -> None:
     steps = judge(meter, readings).steps
