@@ -4,7 +4,7 @@ from typing import Any
 
 
 class Problem(Exception):
-    """Something the caller can mend."""
+    """Something the caller can mend. `errors`, where given, lists every breach as {"location", "message"}."""
 
     status = 400
     slug = "bad-request"

@@ -181,18 +181,23 @@ def add_endpoint(
         return int(row)
     if connection.execute(text("SELECT 1 FROM endpoint WHERE name = :name"), {"name": name}).first():
         raise Conflict(f"there is an endpoint named {name!r} already: rotate its secret or choose another name")
-    raise Invalid(f"district {district_code!r} is not in the table of districts", errors=["district_code"])
+    raise Invalid(f"district {district_code!r} is not in the table of districts", errors=[_breach("district_code", "unknown")])
 
 
 def _check(url: str, secret: str) -> None:
     problems = []
-    for check, value in ((webhook.parse_target, url), (webhook.parse_secret, secret)):
+    for place, check, value in (("url", webhook.parse_target, url), ("secret", webhook.parse_secret, secret)):
         try:
             check(value)
         except ValueError as error:
-            problems.append(str(error))
+            problems.append(_breach(place, str(error)))
     if problems:
-        raise Invalid("; ".join(problems), errors=problems)
+        raise Invalid("; ".join(problem["message"] for problem in problems), errors=problems)
+
+
+def _breach(location: str, message: str) -> dict[str, str]:
+    """Return one entry of a problem's `errors`."""
+    return {"location": location, "message": message}
 
 
 def rotate(connection: Connection, endpoint_id: int, secret: str, now: datetime) -> datetime:
@@ -200,7 +205,7 @@ def rotate(connection: Connection, endpoint_id: int, secret: str, now: datetime)
     try:
         webhook.parse_secret(secret)
     except ValueError as error:
-        raise Invalid(str(error), errors=[str(error)]) from error
+        raise Invalid(str(error), errors=[_breach("secret", str(error))]) from error
     until = now + webhook.ROTATION_OVERLAP
     changed = connection.execute(
         text("UPDATE endpoint SET previous_secret = secret, previous_until = :until, secret = :secret WHERE id = :id"),

@@ -223,3 +223,11 @@ def test_broker_prepare_takes_the_password_from_a_file(nenghao: Nenghao, tmp_pat
     assert nenghao("broker", "prepare", "--ingest-password-file", str(secret))[0] == 0
     secret.write_text("\n")
     assert nenghao("broker", "prepare", "--ingest-password-file", str(secret))[0] == 1
+
+
+def test_a_refused_endpoint_lists_every_breach_without_a_traceback(nenghao: Nenghao) -> None:
+    words = ("endpoints", "add", "--name", "x", "--url", "ftp://a", "--secret", "whsec_aaaa")
+    code, _out, said = nenghao(*words)
+    assert code == 1
+    assert "url:" in said
+    assert "secret:" in said
