@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,16 +18,19 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from app import broker, settings
-from app.db import access, deliveries, inbox, migrations
+from app.db import access, deliveries, inbox, migrations, seals
 from app.db import engine as engine_module
 from app.db import registry as registry_db
 from app.db.scope import CITY
-from app.errors import Invalid, Problem
+from app.domain import calendar
+from app.errors import Invalid, NotFound, Problem
 from app.intake import gateways as gateways_intake
 from app.intake import outputs as outputs_intake
 from app.intake import reference_load, registry
 from app.intake.registry_csv import parse_folder
 from app.intake.registry_file import EnterpriseEntry, GatewayEntry, RegistryFile, parse_text
+from app.pipeline import seal
+from app.pipeline import verify as verification
 
 
 def _commands(text: str) -> typer.Typer:
@@ -68,12 +71,12 @@ def _engine() -> Iterator[Engine]:
 
 
 @contextmanager
-def _working(what: str) -> Iterator[None]:
-    """Show on standard error that something is under way, where a person is watching."""
+def _working(what: str) -> Iterator[Callable[[str], None]]:
+    """Show on standard error what is under way, where a person is watching; yields a way to say what is next."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as progress:
-        progress.add_task(what)
-        yield
+        task = progress.add_task(what)
+        yield lambda now: progress.update(task, description=now)
 
 
 def _now() -> datetime:
@@ -307,6 +310,53 @@ def broker_prepare(
         raise Invalid(f"{ingest_password_file} is empty: put the ingest process's password into it")
     broker.ensure_service_account(settings.load(), password)
     out.print(f"account {broker.SERVICE_ACCOUNT} is ready")
+
+
+@app.command()
+def verify(
+    gateway: Annotated[str | None, typer.Option(help="only this gateway 端设备")] = None,
+    details: Annotated[bool, typer.Option(help="a line for every gateway, not only for those with a breach")] = False,
+) -> None:
+    """Recompute chains and readings; name what was altered or removed. Exit status 1 if anything was 校验存证."""
+    breaches = unsealed = links = 0
+    with _engine() as engine, _working("verifying") as say:
+        with engine.connect() as connection:
+            gateways = seals.gateways(connection, gateway)
+        if gateway and not gateways:
+            raise NotFound(f"no gateway {gateway!r} is registered")
+        for number, row in enumerate(gateways, 1):
+            say(f"verifying {row.code} ({number} of {len(gateways)})")
+            with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+                verdict = verification.gateway(connection, row.id, row.code)
+            links, unsealed = links + verdict.links, unsealed + verdict.unsealed
+            breaches += len(verdict.breaches)
+            if details:
+                out.print(
+                    f"{row.code}: {verdict.links} links, {verdict.unsealed} receipts not sealed yet", markup=False
+                )
+            for breach in verdict.breaches:
+                out.print(f"{breach.gateway_code}: {breach.kind}: {breach.where}", markup=False, style="red")
+    out.print(f"{len(gateways)} gateways, {links} links, {breaches} breaches, {unsealed} receipts not sealed yet")
+    if breaches:
+        raise typer.Exit(1)
+
+
+@app.command("drop-readings")
+def drop_readings(
+    before: Annotated[datetime, typer.Option(help="drop raw chunks that end by this day", formats=["%Y-%m-%d"])],
+    yes: Annotated[bool, typer.Option("--yes", help="do it; without this it is only shown 确认执行")] = False,
+) -> None:
+    """Drop old raw readings, each chunk of 7 days under a tombstone; figures stay. Verify first 清理原始读数."""
+    before_at = calendar.day_start(before.date())
+    with _engine() as engine:
+        if yes:
+            chunks = seal.drop_readings(engine, before_at, _now())
+        else:
+            with engine.connect() as connection:
+                chunks = seals.reading_chunks(connection, before_at)
+    for from_at, to_at in chunks:
+        out.print(f"{from_at.isoformat()} to {to_at.isoformat()} {'dropped' if yes else 'would be dropped'}")
+    out.print(f"{len(chunks)} chunks")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The worker: turns the stages rollup, account, benchmark, alert, deliver until nothing is left, then waits.
+"""The worker: turns the stages rollup, account, benchmark, alert, deliver, seal until nothing is left, then waits.
 
 Any number of workers may run. Each stage works in its own transactions, so a worker may be killed at any line. A
 subject that fails keeps its marks and is left alone for a while; the others go on. Without the database the worker
@@ -24,7 +24,7 @@ from app import telemetry
 from app.db import alerts, stale
 from app.db import engine as engine_module
 from app.domain import calendar
-from app.pipeline import account, alert, benchmark, deliver, rollup
+from app.pipeline import account, alert, benchmark, deliver, rollup, seal
 from app.settings import Settings
 
 # A stage that has work is turned again for so long before the next one gets its turn: what is upstream never keeps
@@ -60,6 +60,7 @@ def stages(engine: Engine, settings: Settings) -> dict[str, Run]:
         "benchmark": lambda now: benchmark.run(engine, now),
         "alert": lambda now: alert.run(engine, now, settings),
         "deliver": lambda now: deliver.run(engine, now, settings),
+        "seal": lambda now: seal.run(engine, now),
     }
 
 
@@ -78,6 +79,7 @@ class Worker:
     _measured_at: float = float("-inf")
     _refreshed_at: float = float("-inf")
     _refreshed_month: date | None = None
+    _heads_logged_on: date | None = None
 
     def run(self) -> None:
         """Turn the stages until stopped; the pause after an idle turn ends early when stopped."""
@@ -156,6 +158,10 @@ class Worker:
             if now - self._refreshed_at >= REFRESH_EVERY_S or month != self._refreshed_month:
                 benchmark.refresh(self.engine, self.clock())
                 self._refreshed_at, self._refreshed_month = now, month
+            day = calendar.business_day(self.clock())
+            if day != self._heads_logged_on:
+                seal.log_heads(self.engine)
+                self._heads_logged_on = day
             if now - self._measured_at >= MEASURE_EVERY_S:
                 self._measure()
                 self._measured_at = now

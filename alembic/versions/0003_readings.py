@@ -88,11 +88,17 @@ CREATE TABLE sequence_gap (
     UNIQUE (gateway_id, epoch, lane, from_seq)
 );
 
+-- One chain per gateway over its committed receipts, in the order of sealing. A tombstone stands for readings that
+-- retention dropped: `covers` names the stretch and the receipts whose readings were checked before they went.
 CREATE TABLE seal (
-    gateway_id bigint NOT NULL, chain_no bigint NOT NULL, receipt_id bigint NOT NULL, digest bytea NOT NULL,
-    kind text NOT NULL DEFAULT 'receipt' CHECK (kind IN ('receipt', 'tombstone')),
-    sealed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (gateway_id, chain_no)
+    gateway_id bigint NOT NULL, chain_no bigint NOT NULL, kind text NOT NULL CHECK (kind IN ('receipt', 'tombstone')),
+    receipt_id bigint, covers jsonb, digest bytea NOT NULL, committed_at timestamptz NOT NULL,
+    sealed_at timestamptz NOT NULL, PRIMARY KEY (gateway_id, chain_no),
+    CHECK ((kind = 'receipt') = (receipt_id IS NOT NULL)), CHECK ((kind = 'tombstone') = (covers IS NOT NULL))
 );
+CREATE UNIQUE INDEX seal_receipt ON seal (receipt_id) WHERE receipt_id IS NOT NULL;
+CREATE INDEX seal_committed ON seal (committed_at);
+CREATE INDEX receipt_committed ON receipt (committed_at);
 """
 
 # Columnstore is a Community feature: turned on where the licence allows it, for chunks older than the settle

@@ -96,7 +96,7 @@ def _check_scope(connection: Connection, role: str, district_code: str | None, e
             detail_zh="enterprise_id 仅用于且必须用于角色 enterprise",
         )
     for table, column, value in (("district", "code", district_code), ("enterprise", "id", enterprise_id)):
-        known = text(f"SELECT 1 FROM {table} WHERE {column} = :value")  # noqa: S608 - both are literals above
+        known = text(f"SELECT 1 FROM {table} WHERE {column} = :value")
         if value is not None and connection.execute(known, {"value": value}).first() is None:
             raise Invalid(f"{table} {value!r} is not in the registry", detail_zh=f"登记中没有 {table} {value}")
 

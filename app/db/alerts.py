@@ -1,7 +1,5 @@
 """Alerts: what the rules look at, the one alert alive per rule and subject, and its changes."""
 
-# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

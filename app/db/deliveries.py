@@ -1,7 +1,5 @@
 """The outbox: events, the endpoints that are told, and how far each delivery has come."""
 
-# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
-
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -181,7 +179,9 @@ def add_endpoint(
         return int(row)
     if connection.execute(text("SELECT 1 FROM endpoint WHERE name = :name"), {"name": name}).first():
         raise Conflict(f"there is an endpoint named {name!r} already: rotate its secret or choose another name")
-    raise Invalid(f"district {district_code!r} is not in the table of districts", errors=[_breach("district_code", "unknown")])
+    raise Invalid(
+        f"district {district_code!r} is not in the table of districts", errors=[_breach("district_code", "unknown")]
+    )
 
 
 def _check(url: str, secret: str) -> None:

@@ -137,7 +137,7 @@ def _replace(table: str, period: str, key: str) -> str:
     ON CONFLICT (process_unit_id, {key}, carrier_key, flow) DO UPDATE SET {kept}
     WHERE ({old}) IS DISTINCT FROM ({new}) RETURNING 1
 )
-SELECT (SELECT count(*) FROM removed) + (SELECT count(*) FROM written)"""  # noqa: S608
+SELECT (SELECT count(*) FROM removed) + (SELECT count(*) FROM written)"""
 
 
 _HOURS = _FRESH_HOURS + _replace(

@@ -1,7 +1,5 @@
 """What waits for a person: alerts to acknowledge, quarantined items to release, receipts to look up."""
 
-# ruff: noqa: S608 - pieces of SQL are literals of this file; values are bound parameters
-
 from datetime import datetime
 from typing import Any
 

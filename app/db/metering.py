@@ -123,7 +123,7 @@ def _nth_reading(condition: str, order: str, count: int) -> str:
       WHERE r.point_id = s.point_id AND r.ts {condition} AND r.quality < 2
         AND NOT EXISTS (SELECT FROM reading_override o WHERE o.point_id = r.point_id AND o.ts = r.ts)
         AND r.ts >= :low_at AND r.ts < :high_at
-      ORDER BY r.ts {order} OFFSET {count - 1} LIMIT 1)"""  # noqa: S608 - constants
+      ORDER BY r.ts {order} OFFSET {count - 1} LIMIT 1)"""
 
 
 _REACH = """
@@ -247,13 +247,13 @@ _DROP_FINDINGS = f"""{_WANTED}
 DELETE FROM finding f USING stretch s
 WHERE f.point_id = s.point_id AND f.from_at >= s.from_at AND f.from_at < s.to_at
   AND f.reason = ANY(:reasons) AND f.closed_at IS NULL
-  AND NOT EXISTS (SELECT FROM wanted w WHERE {_SAME})"""  # noqa: S608 - constants
+  AND NOT EXISTS (SELECT FROM wanted w WHERE {_SAME})"""
 _ADD_FINDINGS = f"""{_WANTED}
 INSERT INTO finding (point_id, reason, from_at, to_at, detail)
 SELECT w.point_id, w.reason, w.from_at, w.to_at, w.detail FROM wanted w
 WHERE NOT EXISTS (
   SELECT FROM finding f WHERE {_SAME} AND (f.closed_at IS NULL OR f.reason <> 'disputed'))
-ORDER BY w.point_id, w.from_at, w.reason"""  # noqa: S608 - constants
+ORDER BY w.point_id, w.from_at, w.reason"""
 
 
 def replace_findings(

@@ -29,7 +29,7 @@ def find_lines(
     """Return the lines in scope with one of these ids or of one of these enterprises, each with its output's unit."""
     rows = connection.execute(
         text(
-            "SELECT l.id, e.uscc, u.code AS process_unit, l.code, l.from_on, l.to_on,"  # noqa: S608
+            "SELECT l.id, e.uscc, u.code AS process_unit, l.code, l.from_on, l.to_on,"
             " v.output_kind, v.output_unit FROM production_line l JOIN process_unit u ON u.id = l.process_unit_id"
             " JOIN enterprise e ON e.id = u.enterprise_id JOIN catalogue_variant v ON v.variant_key = l.variant_key"
             f" WHERE (l.id = ANY(:line_ids) OR e.uscc = ANY(:usccs)) AND {scope.enterprises_sql()}"
@@ -67,7 +67,7 @@ def insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Append revisions: line_id, kind, grain, period, revision, value, unit, reported_by, reason."""
     connection.execute(
         text(
-            "INSERT INTO output (line_id, kind, grain, period, revision, value, unit, reported_by, reason)"  # noqa: S608
+            "INSERT INTO output (line_id, kind, grain, period, revision, value, unit, reported_by, reason)"
             f" SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({_COLUMNS})"
         ),
         {"rows": json.dumps(list(rows), ensure_ascii=False, default=str)},
@@ -87,7 +87,7 @@ def list_outputs(
     """Return the latest revisions in scope whose period starts in [first, last], newest period first."""
     rows = connection.execute(
         text(
-            "SELECT o.line_id, e.uscc, u.code AS process_unit, l.code, o.kind, o.grain, o.period,"  # noqa: S608
+            "SELECT o.line_id, e.uscc, u.code AS process_unit, l.code, o.kind, o.grain, o.period,"
             " o.revision, o.value::text AS value, o.unit, o.reported_by, o.reported_at, o.reason"
             " FROM output_current o JOIN production_line l ON l.id = o.line_id"
             " JOIN process_unit u ON u.id = l.process_unit_id JOIN enterprise e ON e.id = u.enterprise_id"

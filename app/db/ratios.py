@@ -1,7 +1,5 @@
 """What a line's figure is made of, and the figure itself: outputs, energy of its subtree, windows, levels, ratio."""
 
-# ruff: noqa: S608 - pieces of SQL are column names of this file; values are bound parameters
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

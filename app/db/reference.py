@@ -63,7 +63,7 @@ def _statement(table: str, values: Mapping[str, Any]) -> str:
     changed = [*compared, STAMPED[table]] if table in STAMPED else compared
     bound = [f"CAST(:{c} AS jsonb)" if isinstance(values[c], dict) else f":{c}" for c in columns]
     return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(bound)})"  # noqa: S608 - names are our own
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(bound)})"
         f" ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET "
         + ", ".join(f"{c} = excluded.{c}" for c in changed)
         + f" WHERE ({', '.join(f'{table}.{c}' for c in compared)})"

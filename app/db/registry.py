@@ -110,7 +110,7 @@ def insert(connection: Connection, kind: str, rows: Sequence[Mapping[str, Any]])
     return list(
         connection.execute(
             text(
-                f"WITH given AS (SELECT nextval(pg_get_serial_sequence('{kind}', 'id')) AS id, r.*"  # noqa: S608
+                f"WITH given AS (SELECT nextval(pg_get_serial_sequence('{kind}', 'id')) AS id, r.*"
                 f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(n integer, {_typed(columns)}) ORDER BY n),"
                 f" made AS (INSERT INTO {kind} (id, {', '.join(columns)}) OVERRIDING SYSTEM VALUE"
                 f" SELECT id, {', '.join(columns)} FROM given ORDER BY n)"
@@ -128,7 +128,7 @@ def update(connection: Connection, kind: str, rows: Sequence[Mapping[str, Any]])
     columns = COLUMNS[kind]
     connection.execute(
         text(
-            f"UPDATE {kind} t SET {', '.join(f'{c} = r.{c}' for c in columns)}"  # noqa: S608 - names are our own
+            f"UPDATE {kind} t SET {', '.join(f'{c} = r.{c}' for c in columns)}"
             f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id bigint, {_typed(columns)}) WHERE t.id = r.id"
         ),
         {"rows": _json(rows)},
@@ -167,7 +167,7 @@ def points_with_readings(connection: Connection, point_ids: Sequence[int]) -> se
 def enterprise_in_scope(connection: Connection, scope: Scope, uscc: str) -> int:
     """Return the id of an enterprise; outside the scope it raises NotFound like one that is not there."""
     found = connection.execute(
-        text(f"SELECT e.id FROM enterprise e WHERE e.uscc = :uscc AND {scope.enterprises_sql()}"),  # noqa: S608
+        text(f"SELECT e.id FROM enterprise e WHERE e.uscc = :uscc AND {scope.enterprises_sql()}"),
         {"uscc": uscc, **scope.parameters()},
     ).scalar()
     if found is None:
@@ -179,7 +179,7 @@ def gateway_in_scope(connection: Connection, scope: Scope, code: str) -> dict[st
     """Return a gateway with its enterprise's `uscc`; outside the scope NotFound, like one that is not there."""
     found = connection.execute(
         text(
-            "SELECT g.*, e.uscc FROM gateway g JOIN enterprise e ON e.id = g.enterprise_id"  # noqa: S608
+            "SELECT g.*, e.uscc FROM gateway g JOIN enterprise e ON e.id = g.enterprise_id"
             f" WHERE g.code = :code AND {scope.enterprises_sql()}"
         ),
         {"code": code, **scope.parameters()},

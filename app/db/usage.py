@@ -94,7 +94,7 @@ WITH block AS MATERIALIZED (
   WHERE s.interval_s <= 3600 AND NOT EXISTS (
     SELECT FROM reading_override o
     WHERE o.point_id = b.point_id AND o.ts >= w.low_at AND o.ts <= w.high_at)
-)"""  # noqa: S608 - the inserted words are constants of this file
+)"""
 
 # A step belongs to the hour in which it ends. Within a clean hour registers rise, so its first and last values are
 # its least and greatest, and its steps telescope: only the registers at the edges become exact numbers. One block at
@@ -160,7 +160,7 @@ _HOURS = f"""
   FROM summed JOIN block b USING (no) CROSS JOIN LATERAL (
     SELECT CASE WHEN "full" IS NOT NULL THEN "full" ELSE least(
       b.expected, floor(date_part('epoch', covered - estimated) / b.interval_s + 0.5)::integer) END AS received) w
-)"""  # noqa: S608 - as above
+)"""
 
 # Rows that come out as they are stay untouched: a changed row is a changed figure. The full join is a hash join
 # whatever the planner knows of tables that were empty a moment ago. Nobody else writes these rows: the gateway is
@@ -202,7 +202,7 @@ _CLEAN = f"""{_BLOCKS}{_HOURS}
 , done AS (
   SELECT b.no, b.point_id, b.from_at, b.to_at FROM block b
   WHERE b.no IN (SELECT j.no FROM judged j WHERE NOT j.is_doubtful)
-){_WRITE}"""  # noqa: S608 - as above
+){_WRITE}"""
 
 _JUDGED = f"""
 WITH done AS (
@@ -214,7 +214,7 @@ WITH done AS (
                        CAST(:quantities AS numeric[]), CAST(:expected AS integer[]),
                        CAST(:received AS integer[]), CAST(:estimated AS integer[]))
   AS c(no, hour_at, quantity, windows_expected, windows_received, windows_estimated)
-){_WRITE}"""  # noqa: S608 - as above
+){_WRITE}"""
 
 
 def plan_each_time(connection: Connection) -> None:

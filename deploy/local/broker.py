@@ -33,8 +33,7 @@ max_inflight_messages 1000
 # everything. Whichever limit is reached first drops the newest message; its gateway sends it again.
 max_queued_messages 200000
 max_queued_bytes 268435456
-# A client that is gone without a word is noticed after 1.5 times this; longer requests are cut to it.
-max_keepalive 600
+# No max_keepalive: MQTT 5 clients are cut to it, and 2.0.21 drops a busy client whose keepalive equals it.
 persistence true
 # SIGTERM saves too; after a crash sessions and retained messages are at most this many seconds old.
 autosave_interval 60

@@ -2,9 +2,9 @@
 
 A message holds `readings`, or `series` (one point at a fixed step, null for an instant without a reading), or both.
 **Index** of a reading, as used in acks: its position among the items of `readings`, then the values of each series
-in order, nulls included. A series that is wrong as a whole is one fault at the index of its first value; one
-without values takes one index. A fault of the
-whole message has no index. Items are judged one by one: bad ones never take good ones with them.
+in order, nulls included. A series that is wrong as a whole is one fault at the index of its first value; one without
+values takes one index. A fault of the whole message has no index. Items are judged one by one: bad ones never take
+good ones with them.
 """
 
 from ingest.payload.decoding import decode, decode_state, digest, one_reading_message

@@ -65,7 +65,7 @@ class Store:
             committed_at = self._write([one for one in batch if one.same_as is None])
             self._note_heard(batch, committed_at)
         except psycopg.Error as error:
-            self._lost(error)
+            self.close()  # start from a clean connection
             raise StoreUnavailableError(f"{type(error).__name__}: {error}") from error
         return [one.outcome(committed_at) for one in batch]
 
@@ -96,13 +96,8 @@ class Store:
         return self._connection
 
     def translated(self) -> "_Translated":
+        """Return a context that gives the connection and raises StoreUnavailableError for the database's errors."""
         return _Translated(self)
-
-    def _lost(self, error: psycopg.Error) -> None:
-        """After an error that is not the content's, start from a clean connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
     # -- preparation ------------------------------------------------------------------------------------------
 

@@ -13,12 +13,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import yardsticks
+from tests.bench import ingest, yardsticks
 from tests.bench.measurement import Bench, Measurement
 
 MEASUREMENTS: dict[str, Callable[[Bench], Measurement]] = {
     "copy": yardsticks.copy,
     "pipe": yardsticks.pipe,
+    "ingest": ingest.ingest,
+    "ingest_single": ingest.ingest_single,
 }
 
 

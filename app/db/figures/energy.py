@@ -1,7 +1,5 @@
 """Energy as standard coal and CO2, of an enterprise, a district or everything in scope."""
 
-# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
-
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any

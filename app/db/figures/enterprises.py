@@ -1,7 +1,5 @@
 """Enterprises as the registry has them, with how they stand now."""
 
-# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
-
 from datetime import date, datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How far each line is from the official levels, with the level's citation and how much of the figure was measured."""
 
-# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
-
 from datetime import date
 from decimal import Decimal
 from typing import Any

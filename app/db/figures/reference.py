@@ -1,7 +1,5 @@
 """The official figures that everything is judged and converted by, with source, edition and confidence."""
 
-# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
-
 from datetime import date
 from typing import Any
 

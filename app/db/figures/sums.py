@@ -1,7 +1,5 @@
 """Pieces of SQL that all figures share; each is a literal of this file, never a caller's text."""
 
-# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
-
 SIGNED = "CASE WHEN x.flow IN ('in', 'feedstock') THEN 1 ELSE -1 END"
 
 

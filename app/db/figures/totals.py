@@ -1,7 +1,5 @@
 """Totals of the city and of its districts."""
 
-# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
-
 from datetime import date, timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Usage of points over a grid of hours, days or months, in the canonical unit of each carrier."""
 
-# ruff: noqa: S608 - pieces of SQL are literals of this package; values are bound parameters
-
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
