@@ -155,7 +155,7 @@ def test_both_secrets_sign_for_a_day_after_a_rotation(engine, settings, receiver
         ("/slow", None, "no answer within 0.6 s"),
     ],
 )
-def test_failures_are_tried_again_with_the_same_id(engine, settings, receiver, path, status, error):  # noqa: PLR0917
+def test_failures_are_tried_again_with_the_same_id(engine, settings, receiver, path, status, error):
     endpoint(engine, receiver.url(path))
     start = now()
     event(engine, start)

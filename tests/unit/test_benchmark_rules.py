@@ -28,7 +28,7 @@ D = Decimal
         ("13120", "13000", "13350", Status.BETWEEN, "1.0092", "0.6571"),
     ],
 )
-def test_table_of_section_4(actual, level, baseline, status, ratio, position):  # noqa: PLR0917
+def test_table_of_section_4(actual, level, baseline, status, ratio, position):
     x, b, low = D(actual), D(level), D(baseline)
     assert benchmark.status(x, b, low) is status
     found = benchmark.ratio(x, b)
