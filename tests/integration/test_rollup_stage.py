@@ -309,3 +309,21 @@ def test_meters_are_read_with_their_dated_rows(engine: Engine, plant: site.Site)
         6,
         900,
     )
+
+
+@pytest.mark.parametrize("signal", ["register", "interval", "gauge"])
+@pytest.mark.parametrize("absurd", [1e300, -1e300, 1e17, 1.7976931348623157e308, 5e-324])
+def test_an_absurd_value_is_a_finding_and_stops_nobody(engine: Engine, signal: str, absurd: float) -> None:
+    """A finite double may be anything; the figures' columns hold 18 digits before the point."""
+    with engine.begin() as connection:
+        plant = site.add_site(connection)
+        point_id = site.add_point(connection, plant, "E001", signal=signal)
+        other_id = site.add_point(connection, plant, "E002")
+    rows = registers(12)
+    rows[5] = (rows[5][0], absurd, 0)
+    deliver(engine, plant, other_id, registers(12))
+    deliver(engine, plant, point_id, rows)
+    assert quantity(engine, other_id) == 55
+    assert quantity(engine, point_id) < 10**9
+    with engine.begin() as connection:
+        site.assert_tables_equal_the_pure_rules(connection, point_id)
