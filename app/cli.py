@@ -209,7 +209,7 @@ def _set_enabled(code: str, *, is_enabled: bool) -> None:
 @_keys.command("create")
 def keys_create(
     role: Annotated[str, typer.Option(help="operator, regulator, official, enterprise or gateway")],
-    name: Annotated[str, typer.Option(help="whose key it is")],
+    name: Annotated[str, typer.Option(help="whose key it is; for a gateway, its code")],
     district: Annotated[str | None, typer.Option(help="district code, for an official 区代码")] = None,
     enterprise: Annotated[str | None, typer.Option(help="credit code, for an enterprise 统一社会信用代码")] = None,
 ) -> None:

@@ -16,6 +16,7 @@ from app.api import (
     energy,
     enterprises,
     health,
+    ingest,
     keys,
     middleware,
     outputs,
@@ -48,6 +49,7 @@ ROUTERS = (
     receipts.router,
     registry.router,
     outputs.router,
+    ingest.router,
     reference.router,
     keys.router,
 )
@@ -84,6 +86,7 @@ TAGS = [
     {"name": "quarantine", "description": "Rejected readings with reasons 隔离区"},
     {"name": "receipts", "description": "Proof of what gateways delivered 回执"},
     {"name": "registry", "description": "Enterprises, units, lines, gateways and points coming in 登记"},
+    {"name": "ingest", "description": "Readings from gateways that cannot speak MQTT 读数上报"},
     {"name": "outputs", "description": "Production output of lines 产量"},
     {"name": "reference", "description": "Official levels and factors with sources 官方数据"},
     {"name": "keys", "description": "Keys and audit, for operators 密钥与审计"},

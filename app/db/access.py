@@ -44,6 +44,7 @@ def create_key(
 ) -> str:
     """Return a new key of a principal, made with it where the name is new; only its digest is kept.
 
+    A gateway's principal has the gateway's own code as its name: its key sends that gateway's readings, over HTTP.
     A name that is there with another role or scope raises Conflict; an unknown role, district or enterprise, or a
     role without the scope it needs, raises Invalid.
     """
@@ -67,7 +68,7 @@ def create_key(
 def _principal(
     connection: Connection, name: str, role: str, district_code: str | None, enterprise_id: int | None
 ) -> int:
-    _check_scope(connection, role, district_code, enterprise_id)
+    _check_scope(connection, name, role, district_code, enterprise_id)
     wanted = {"name": name, "role": role, "district_code": district_code, "enterprise_id": enterprise_id}
     found = connection.execute(
         text(
@@ -85,7 +86,9 @@ def _principal(
     return int(found.id)
 
 
-def _check_scope(connection: Connection, role: str, district_code: str | None, enterprise_id: int | None) -> None:
+def _check_scope(
+    connection: Connection, name: str, role: str, district_code: str | None, enterprise_id: int | None
+) -> None:
     if role not in ROLES:
         raise Invalid(f"role {role!r} is unknown: use one of {', '.join(ROLES)}", detail_zh=f"没有角色 {role}")
     if role == "official" and district_code is None:
@@ -95,7 +98,10 @@ def _check_scope(connection: Connection, role: str, district_code: str | None, e
             "an enterprise_id goes with the role enterprise, and only with it",
             detail_zh="enterprise_id 仅用于且必须用于角色 enterprise",
         )
-    for table, column, value in (("district", "code", district_code), ("enterprise", "id", enterprise_id)):
+    gateway_code = name if role == "gateway" else None
+    for table, column, value in (
+        ("district", "code", district_code), ("enterprise", "id", enterprise_id), ("gateway", "code", gateway_code)
+    ):  # fmt: skip
         known = text(f"SELECT 1 FROM {table} WHERE {column} = :value")
         if value is not None and connection.execute(known, {"value": value}).first() is None:
             raise Invalid(f"{table} {value!r} is not in the registry", detail_zh=f"登记中没有 {table} {value}")

@@ -75,7 +75,7 @@ def build(engine: Engine, database_url: str) -> Site:
         site.keys = {
             "operator": create_key(connection, "operator", "operator"),
             "regulator": create_key(connection, "regulator", "regulator"),
-            "gateway": create_key(connection, "gateway", "gateway"),
+            "gateway": create_key(connection, a.gateway_code, "gateway"),
         }
         for tenant in (a, b):
             official, enterprise = f"official-{tenant.letter}", f"enterprise-{tenant.letter}"

@@ -47,6 +47,11 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Gateway:
+    """A route for gateways: everyone else gets 403; a key sends its own gateway's readings alone."""
+
+
+@dataclass(frozen=True)
 class Shared:
     """A route that shows nothing of an enterprise."""
 
@@ -68,7 +73,7 @@ def _nothing(_: Tenant) -> str:
 
 
 PAGE = Shared()  # pages take the key from a cookie: test_web_pages.py
-TABLE: dict[tuple[str, str], List | Item | Operator | Shared] = {
+TABLE: dict[tuple[str, str], List | Item | Operator | Gateway | Shared] = {
     ("GET", "/api/v1/summary"): List(_nothing, _tce),
     ("GET", "/api/v1/districts"): List(_nothing, _tce),
     ("GET", "/api/v1/enterprises"): List(_nothing, lambda t: t.uscc),
@@ -89,6 +94,7 @@ TABLE: dict[tuple[str, str], List | Item | Operator | Shared] = {
     ("GET", "/api/v1/receipts"): Item(lambda t: f"/api/v1/receipts?gateway={t.gateway_code}"),
     ("GET", "/api/v1/outputs"): List(lambda t: "?from=2026-09-01&to=2026-09-30", _name),
     ("POST", "/api/v1/outputs"): Operator(),  # and enterprises: test_an_enterprise_reports_for_its_own_lines_only
+    ("POST", "/api/v1/ingest"): Gateway(),
     ("GET", "/api/v1/enterprises/{uscc}/gateways"): Item(lambda t: f"/api/v1/enterprises/{t.uscc}/gateways"),
     ("GET", "/api/v1/gateways/{code}"): Item(lambda t: f"/api/v1/gateways/{t.gateway_code}"),
     ("GET", "/api/v1/gateways/{code}/points/{point}"): Item(lambda t: f"/api/v1/gateways/{t.gateway_code}/points/E001"),
@@ -197,6 +203,11 @@ def test_operators_alone_change_things(site: Site, method: str, path: str) -> No
     for who in roles:
         answer = site.client(who).request(method, filled)
         assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden"), (who, answer.text)
+
+
+def test_only_gateways_send_readings(site: Site) -> None:
+    for who in ("operator", "regulator", "official-a", "enterprise-a"):
+        assert site.client(who).post("/api/v1/ingest", json={}).status_code == 403
 
 
 def test_an_enterprise_reports_for_its_own_lines_only(site: Site) -> None:
