@@ -273,3 +273,8 @@ def _send_at_once(_: Client, __: Any, connection: Any) -> None:
 def ack_topic(gateway_code: str) -> str:
     """Return the topic on which a gateway hears what became of its messages."""
     return f"nenghao/v1/{gateway_code}/down/ack"
+
+
+def request_topic(gateway_code: str) -> str:
+    """Return the topic on which a gateway is asked to send messages again."""
+    return f"nenghao/v1/{gateway_code}/down/request"

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from zoneinfo import ZoneInfo
 
@@ -21,11 +22,21 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from app.domain.calendar import BUSINESS_ZONE
 from ingest import payload
 from ingest.batching import Batcher
-from ingest.mqtt import BrokerAddress, Delivery, LaneSession, StateSession, ack_topic
+from ingest.mqtt import BrokerAddress, Delivery, LaneSession, StateSession, ack_topic, request_topic
 from ingest.settings import Settings
-from ingest.store import Arrival, Outcome, StateArrival, Store, StoreUnavailableError, release_requested
+from ingest.store import (
+    Arrival,
+    Outcome,
+    StateArrival,
+    Store,
+    StoreUnavailableError,
+    find_gaps,
+    release_requested,
+    take_requests,
+)
 
 HOUSEKEEPING_S = 2.0
+GAPS_EVERY_S = 30.0
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 10.0
 LIVE, BACKFILL = 0, 1
 
@@ -61,6 +72,7 @@ class Metrics:
         self.last_commit = Gauge("nenghao_ingest_last_commit_timestamp_seconds", "Last commit", registry=registry)
         self.is_storing = Gauge("nenghao_ingest_is_storing", "1 while the database takes batches", registry=registry)
         self.is_receiving = Gauge("nenghao_ingest_is_receiving", "1 while subscribed", ["session"], registry=registry)
+        self.gaps = Counter("nenghao_ingest_gaps", "Ranges of messages found missing", registry=registry)
         for result in ("accepted", "duplicate", "disputed", "rejected"):
             self.readings.labels(result)
         for reason in payload.REASONS:
@@ -131,7 +143,7 @@ class Service:
             max_bytes=settings.ingest_batch_bytes,
             max_age_s=settings.ingest_batch_age_s,
         )
-        self._housekeeping_at_s = 0.0
+        self._housekeeping_at_s = self._gaps_at_s = 0.0
         for session in (*self._lanes, self._states):
             self._metrics.is_receiving.labels(session.name).set_function(partial(getattr, session, "is_subscribed"))
 
@@ -244,6 +256,9 @@ class Service:
                 ack = outcome.ack
                 is_in = ack is not None and ack.accepted + ack.duplicate + ack.disputed > 0
                 self._metrics.releases.labels("stored" if is_in else "still_bad").inc()
+            if time.monotonic() >= self._gaps_at_s:
+                self._gaps_at_s = time.monotonic() + GAPS_EVERY_S
+                self._ask_for_missing()
         except StoreUnavailableError as error:
             self._metrics.is_storing.set(0)
             self._log.warning("housekeeping failed", error=str(error)[:300])
@@ -256,6 +271,18 @@ class Service:
         self._metrics.messages.labels("state").inc(len(deliveries))
         if arrivals:
             self._store.write_states(arrivals)
+
+    def _ask_for_missing(self) -> None:
+        """Find messages that did not come and ask their gateways for them, over the lane's own session."""
+        now = datetime.now(UTC)
+        with self._store.translated() as connection:
+            self._metrics.gaps.inc(find_gaps(connection, now))
+            requests = take_requests(connection, now)
+        for request in requests:
+            missing = request.missing
+            body = payload.encode_request(request.epoch, request.lane, missing.first, missing.last)
+            self._lanes[request.lane].publish(request_topic(request.gateway_code), body)
+            self._log.info("asked again", gateway=request.gateway_code, first=missing.first, last=missing.last)
 
     def _observe_backlog(self) -> None:
         now_s = time.monotonic()

@@ -85,7 +85,14 @@ CREATE TABLE sequence_gap (
     from_seq bigint NOT NULL, to_seq bigint NOT NULL, found_at timestamptz NOT NULL,
     requested_at timestamptz, request_count integer NOT NULL DEFAULT 0,
     closed_at timestamptz, outcome text CHECK (outcome IN ('received', 'lost')),
-    UNIQUE (gateway_id, epoch, lane, from_seq)
+    UNIQUE (gateway_id, epoch, lane, from_seq), CHECK (to_seq >= from_seq)
+);
+CREATE INDEX sequence_gap_open ON sequence_gap (gateway_id) WHERE closed_at IS NULL;
+
+-- How far each stream of messages was looked through: up to here every seq has its receipt or its gap.
+CREATE TABLE sequence_progress (
+    gateway_id bigint NOT NULL REFERENCES gateway, epoch text NOT NULL, lane smallint NOT NULL,
+    complete_through bigint NOT NULL, looked_at timestamptz NOT NULL, PRIMARY KEY (gateway_id, epoch, lane)
 );
 
 -- One chain per gateway over its committed receipts, in the order of sealing. A tombstone stands for readings that
@@ -124,7 +131,7 @@ def downgrade() -> None:
     """Drop the raw data. There is no way back from this but a backup."""
     op.execute("DROP VIEW reading_effective")
     for table in (
-        *("seal", "sequence_gap", "gateway_state", "stale", "quarantine"),
+        *("seal", "sequence_progress", "sequence_gap", "gateway_state", "stale", "quarantine"),
         *("reading_override", "reading", "receipt"),
     ):
         op.execute(f"DROP TABLE {table}")  # one by one: a hypertable may not be dropped along with others

@@ -91,7 +91,7 @@ def _too_large() -> TooLarge:
 
 @contextmanager
 def _store(request: Request) -> Iterator[Store]:
-    """Lend a store; one that failed is closed, not given back."""
+    """Lend a store; when one fails it is closed, and the idle ones with it: their connections are as old."""
     state = request.app.state
     if not hasattr(state, "ingest_stores"):
         state.ingest_stores = queue.LifoQueue(IDLE_STORES)
@@ -104,6 +104,8 @@ def _store(request: Request) -> Iterator[Store]:
         yield store
     except BaseException:
         store.close()
+        while not stores.empty():
+            stores.get_nowait().close()
         raise
     try:
         stores.put_nowait(store)

@@ -1,4 +1,4 @@
-"""The rows that go with readings: receipts, quarantine, stale marks, closed gaps; and the optimistic transaction.
+"""The rows that go with readings: receipts, quarantine, stale marks; and the optimistic transaction.
 
 Every transaction writes in one order (readings, receipts, then what nobody waits for), each sorted, so that writers
 wait for each other instead of deadlocking.
@@ -16,6 +16,7 @@ from ingest import payload
 from ingest.payload import Fault
 from ingest.store import rows
 from ingest.store.arrivals import Prepared
+from ingest.store.gaps import close_lost
 
 COPY_READING = "COPY reading (point_id, ts, value, quality, receipt_id) FROM STDIN (FORMAT binary)"
 _COPY_RECEIPT = """
@@ -30,10 +31,6 @@ _COPY_STALE = "COPY stale (stage, subject_id, point_id, from_at, to_at) FROM STD
 _INSERT_OVERRIDE = """
     INSERT INTO reading_override (point_id, ts, rank, value, quality, origin, receipt_id)
     VALUES (%s, %s, %s, %s, %s, 'gateway', %s) ON CONFLICT DO NOTHING
-"""
-_CLOSE_GAPS = """
-    UPDATE sequence_gap SET closed_at = %s, outcome = 'lost'
-    WHERE gateway_id = %s AND epoch = %s AND lane = %s AND closed_at IS NULL AND from_seq >= %s AND to_seq <= %s
 """
 Connection = psycopg.Connection[Any]
 
@@ -73,7 +70,7 @@ def insert_overrides(connection: Connection, ranked: Iterable[tuple[bytes, int]]
 
 
 def write_beside(connection: Connection, batch: Sequence[Prepared], committed_at: datetime) -> None:
-    """Write receipts, quarantine, marks and closed gaps of a batch whose readings are written."""
+    """Write receipts, quarantine and marks of a batch whose readings are written, and close gaps said to be lost."""
     fresh = [prepared for prepared in batch if prepared.receipt_id is not None and prepared.repeated is None]
     if fresh:
         fresh.sort(key=lambda prepared: prepared.identity)
@@ -86,9 +83,7 @@ def write_beside(connection: Connection, batch: Sequence[Prepared], committed_at
         copy(connection, _COPY_STALE, "".join(marks).encode())
     for prepared in batch:
         if prepared.gone is not None and prepared.gateway is not None:
-            gone, gateway_id, lane = prepared.gone, prepared.gateway.gateway_id, prepared.arrival.lane
-            parameters = (committed_at, gateway_id, gone.epoch, lane, gone.from_seq, gone.to_seq)
-            connection.execute(_CLOSE_GAPS, parameters)
+            close_lost(connection, prepared.gateway.gateway_id, prepared.arrival.lane, prepared.gone, committed_at)
 
 
 def copy(connection: Connection, statement: str, data: bytes) -> None:
