@@ -96,6 +96,7 @@ TABLE: dict[tuple[str, str], List | Item | Operator | Gateway | Shared] = {
     ("POST", "/api/v1/outputs"): Operator(),  # and enterprises: test_an_enterprise_reports_for_its_own_lines_only
     ("POST", "/api/v1/ingest"): Gateway(),
     ("GET", "/api/v1/enterprises/{uscc}/gateways"): Item(lambda t: f"/api/v1/enterprises/{t.uscc}/gateways"),
+    ("GET", "/api/v1/gateways/{code}/gaps"): Item(lambda t: f"/api/v1/gateways/{t.gateway_code}/gaps"),
     ("GET", "/api/v1/gateways/{code}"): Item(lambda t: f"/api/v1/gateways/{t.gateway_code}"),
     ("GET", "/api/v1/gateways/{code}/points/{point}"): Item(lambda t: f"/api/v1/gateways/{t.gateway_code}/points/E001"),
     ("POST", "/api/v1/registry/import"): Operator(),
