@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from app.api.access import EVERYONE, Caller, Transaction, allow
-from app.api.ranges import asked_range
+from app.api.ranges import AsOf, asked_range, check_as_of
 from app.api.shapes import Answer, DistrictFilter, Exact, IdFilter
 from app.api.usage import written
 from app.db.figures import energy, enterprises
@@ -94,12 +94,14 @@ def get_energy(
     district: DistrictFilter = None,
     carrier: Annotated[str | None, Query(max_length=60, examples=["electricity"])] = None,
     flow: Annotated[Literal["in", "out", "recovered", "feedstock"] | None, Query()] = None,
+    as_of: AsOf = None,
 ) -> dict[str, Any]:
     """Of an enterprise, of a district (its enterprises at the time), else of everything in scope. `by_carrier` splits
     the range by carrier and flow; filters give one of them as a series.
     """
     _check_subject(connection, caller.scope, enterprise_id, district)
-    question = energy.Question(asked.grain, asked.start, asked.end, enterprise_id, district, carrier, flow)
+    check_as_of(asked, as_of)
+    question = energy.Question(asked.grain, asked.start, asked.end, enterprise_id, district, carrier, flow, as_of)
     return {
         "subject": "enterprise" if enterprise_id else "district" if district else "scope",
         "grain": asked.grain,

@@ -3,8 +3,10 @@
 from typing import Annotated, Literal
 
 from fastapi import Query
+from pydantic import AwareDatetime
 
 from app.api.access import Now
+from app.db.figures.as_of import check_published
 from app.domain.grid import Grid, grid
 from app.errors import Invalid
 
@@ -14,6 +16,16 @@ Grain = Annotated[
 ]
 # One answer holds at most so many values; more is asked for in parts.
 LIMIT_VALUES = 50_000
+
+
+AsOf = Annotated[
+    AwareDatetime | None,
+    Query(
+        description="answer with what was known at this instant: published days and months only; a day is published at"
+        " noon of the next day, a month on the 5th of the next month",
+        examples=["2026-11-10T00:00:00+08:00"],
+    ),
+]
 
 
 def asked_range(
@@ -61,3 +73,10 @@ def check_size(asked: Grid, series: int) -> None:
             detail_zh=f"{len(asked)} 步 × {series} 条序列超过上限 {LIMIT_VALUES}：请缩短范围、放粗粒度或减少计量点",
             limit=LIMIT_VALUES,
         )
+
+
+def check_as_of(asked: Grid, as_of: AwareDatetime | None) -> None:
+    """Raise Invalid when `as_of` asks for what was not published then."""
+    if as_of is not None:
+        last = asked.starts()[-1]
+        check_published(asked.grain, last, as_of)

@@ -8,8 +8,10 @@ from pydantic import Field
 
 from app.api.access import EVERYONE, Caller, Transaction, allow
 from app.api.csv_export import DOCUMENTED, Excel, Format, csv_response
+from app.api.ranges import AsOf
 from app.api.shapes import Answer, DistrictFilter, Exact, IdFilter, Instant, Month, month_start
 from app.db.figures import ratios
+from app.db.figures.as_of import check_published
 from app.domain.calendar import next_month
 from app.errors import Invalid
 
@@ -135,14 +137,23 @@ def list_ratios(
     to_month: Annotated[
         str | None, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="last month, included", examples=["2026-10"])
     ] = None,
+    as_of: AsOf = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_ROWS, description="rows in the answer; see is_cut")] = 1000,
     format: Format = "json",
     excel: Excel = False,
 ) -> Any:
     """Newest month first. Every row names the level it was judged by (edition, source, confidence) and how much of
-    it was measured.
+    it was measured. With `as_of`, `to_month` is needed: the figures of published months as they were known then.
     """
     last = month_start(to_month)
+    if as_of is not None:
+        if last is None:
+            raise Invalid(
+                "as_of needs to_month: say up to which published month",
+                detail_zh="使用 as_of 须指定 to_month",
+                errors=[{"location": ["query", "to_month"], "message": "missing beside as_of"}],
+            )
+        check_published("month", last, as_of)
     rows = ratios.list_ratios(
         connection,
         caller.scope,
@@ -155,6 +166,7 @@ def list_ratios(
         variant_key=variant,
         domain_no=domain,
         status=status,
+        as_of=as_of,
     )
     is_cut = len(rows) > limit
     if format == "csv":

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from app.api.access import EVERYONE, Caller, Transaction, allow
 from app.api.csv_export import DOCUMENTED, Excel, Format, csv_response
-from app.api.ranges import LIMIT_VALUES, asked_range, check_size
+from app.api.ranges import LIMIT_VALUES, AsOf, asked_range, check_as_of, check_size
 from app.api.shapes import Answer, Exact, IdFilter
 from app.db.figures import usage
 from app.domain.calendar import BUSINESS_ZONE
@@ -69,6 +69,7 @@ def get_usage(
     point: Annotated[
         str | None, Query(max_length=64, description="point's code on its gateway", examples=["E001"])
     ] = None,
+    as_of: AsOf = None,
     format: Format = "json",
     excel: Excel = False,
 ) -> Response:
@@ -94,8 +95,9 @@ def get_usage(
         raise NotFound("no such point in your scope", detail_zh="您的范围内没有这样的计量点")
     check_size(asked, len(points))
     ids = [row["point_id"] for row in points]
-    known = usage.steps(connection, ids, asked.grain, asked.start, asked.end)
-    totals = usage.totals(connection, ids, asked.grain, asked.start, asked.end)
+    check_as_of(asked, as_of)
+    known = usage.steps(connection, ids, asked.grain, asked.start, asked.end, as_of)
+    totals = usage.totals(connection, ids, asked.grain, asked.start, asked.end, as_of)
     if format == "csv":
         return _csv(points, known, asked, is_for_excel=excel)
     return Response(to_json(_answer(points, known, totals, asked)), media_type="application/json")

@@ -31,6 +31,11 @@ class Claim:
     subject_id: int
     marks: tuple[Mark, ...]
 
+    @property
+    def cause(self) -> str:
+        """What made the marks: each cause once, for the revisions of the run."""
+        return " + ".join(sorted({mark.cause for mark in self.marks}))
+
 
 def mark(
     connection: Connection,

@@ -6,9 +6,10 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
-from app.db import energy, stale
+from app.db import energy, revisions, stale
 from app.db.energy import ConversionSpan
 from app.domain import accounting, calendar
+from app.pipeline import announce
 
 STAGE = "account"
 Stretch = tuple[datetime, datetime]
@@ -20,9 +21,11 @@ def run(engine: Engine, now: datetime) -> int:
         claim = stale.claim(connection, STAGE)
         if claim is None:
             return 0
+        revisions.begin_run(connection, now, claim.cause)
         stretches = merge((mark.from_at, mark.to_at) for mark in claim.marks)
         months = recompute(connection, claim.subject_id, stretches)
-        _mark_lines(connection, claim.subject_id, months, claim.marks[0].cause)
+        _mark_lines(connection, claim.subject_id, months, claim.cause)
+        announce.revised(connection, now)
         return len(claim.marks)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from app.db import ratios, stale
+from app.db import ratios, revisions, stale
 from app.db.ratios import EnergyOfMonth, Line, Output
 from app.domain import benchmark, calendar
 from app.domain.accounting import to_decimal
 from app.domain.benchmark import Assessment, Level, Period, Windows
+from app.pipeline import announce
 
 STAGE = "benchmark"
 # A stored figure keeps so many decimals; statuses are decided on the exact fraction before.
@@ -27,10 +28,12 @@ def run(engine: Engine, now: datetime) -> int:
         claim = stale.claim(connection, STAGE)
         if claim is None:
             return 0
+        revisions.begin_run(connection, now, claim.cause)
         months = sorted({month for mark in claim.marks for month in _months(mark.from_at, mark.to_at)})
         if recompute(connection, claim.subject_id, months, now):
             from_at, to_at = calendar.month_bounds(months[0])[0], calendar.month_bounds(months[-1])[1]
-            stale.mark(connection, "alert", claim.subject_id, from_at, to_at, cause=claim.marks[0].cause)
+            stale.mark(connection, "alert", claim.subject_id, from_at, to_at, cause=claim.cause)
+            announce.revised(connection, now)
         return len(claim.marks)
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 from sqlalchemy import Connection, Engine
 
 from app.db import metering as stored
-from app.db import stale, usage
+from app.db import revisions, stale, usage
 from app.db.metering import Extent, Stretch
 from app.db.usage import Block, ChangedDay
 from app.domain import metering
@@ -28,6 +28,7 @@ from app.domain.calendar import (
     month_of,
 )
 from app.domain.metering import Finding, Meter, Signal, UsageHour
+from app.pipeline import announce
 
 # A block is what one doubt sends to the exact judgement; it also bounds the memory this takes.
 BLOCK = timedelta(days=7)
@@ -45,7 +46,9 @@ def run(engine: Engine, now: datetime) -> int:
         claim = stale.claim(connection, "rollup")
         if claim is None:
             return 0
+        revisions.begin_run(connection, now, claim.cause)
         work_off(connection, claim)
+        announce.revised(connection, now)
         return len(claim.marks)
 
 
@@ -59,7 +62,7 @@ def work_off(connection: Connection, claim: stale.Claim) -> None:
     changed = recompute(connection, stretches, known, meters)
     write_periods(connection, stretches, meters)
     is_registry = any(mark.cause != "reading" for mark in claim.marks)
-    _mark_account(connection, changed, stretches if is_registry else [])
+    _mark_account(connection, changed, stretches if is_registry else [], claim.cause)
 
 
 def stale_stretches(marks: Iterable[stale.Mark], point_ids: Sequence[int]) -> list[Stretch]:
@@ -197,7 +200,9 @@ def _spans(days: Iterable[tuple[int, date]]) -> list[Stretch]:
     return [(point_id, *span) for point_id, found in bounds.items() for span in merge(found)]
 
 
-def _mark_account(connection: Connection, changed: Sequence[ChangedDay], registry: Sequence[Stretch]) -> None:
+def _mark_account(
+    connection: Connection, changed: Sequence[ChangedDay], registry: Sequence[Stretch], cause: str
+) -> None:
     """Mark the process units whose points changed; a change of the registry counts wherever it reaches."""
     spans: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
     for day in changed:
@@ -212,4 +217,4 @@ def _mark_account(connection: Connection, changed: Sequence[ChangedDay], registr
             if first < last:
                 units[a.process_unit_id].append((first, hour_ceiling(last)))
     rows = [(unit, None, *span) for unit in sorted(units) for span in merge(units[unit], MARK_GAP)]
-    stale.mark_many(connection, "account", rows, cause="rollup")
+    stale.mark_many(connection, "account", rows, cause=cause)

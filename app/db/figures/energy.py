@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.figures.as_of import source
 from app.db.figures.sums import complete_sum, district_on, energy_sums, exact
 from app.db.scope import Scope
 
@@ -28,13 +29,14 @@ class Question:
     district_code: str | None = None
     carrier_key: str | None = None
     flow: str | None = None
+    as_of: datetime | None = None
 
     def rows_sql(self, scope: Scope) -> str:
         """Return FROM and WHERE over energy rows `x` that this asks for, inside the scope."""
         table, column, day = TABLES[self.grain]
         in_district = f" AND {district_on(day)} = :district" if self.district_code else ""
         return (
-            f"FROM {table} x JOIN process_unit u ON u.id = x.process_unit_id"
+            f"FROM {source(table, 'x', self.as_of)} JOIN process_unit u ON u.id = x.process_unit_id"
             f" JOIN enterprise e ON e.id = u.enterprise_id WHERE x.{column} >= :start AND x.{column} < :end"
             f" AND {scope.enterprises_sql()}"
             " AND (CAST(:enterprise AS bigint) IS NULL OR e.id = :enterprise)"
@@ -51,6 +53,7 @@ class Question:
             "carrier": self.carrier_key,
             "flow": self.flow,
             **({"district": self.district_code} if self.district_code else {}),
+            **({"as_of": self.as_of} if self.as_of else {}),
             **scope.parameters(),
         }
 

@@ -1,11 +1,12 @@
 """How far each line is from the official levels, with the level's citation and how much of the figure was measured."""
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.figures.as_of import source
 from app.db.figures.sums import (
     CURRENT_ASSIGNMENT,
     ESTIMATED_SHARE,
@@ -38,7 +39,7 @@ def _tables(ratio: str, join: str) -> str:
     return (
         "production_line l JOIN process_unit u ON u.id = l.process_unit_id"
         f" JOIN enterprise e ON e.id = u.enterprise_id CROSS JOIN {CURRENT_ASSIGNMENT} c"
-        f" {join} {ratio} x ON x.line_id = l.id"
+        f" {join} {ratio} ON x.line_id = l.id"
         " JOIN catalogue_variant v ON v.variant_key = coalesce(x.variant_key, l.variant_key)"
         " LEFT JOIN efficiency_level s ON s.id = x.level_id"
     )
@@ -57,11 +58,13 @@ def list_ratios(
     variant_key: str | None = None,
     domain_no: int | None = None,
     status: str | None = None,
+    as_of: datetime | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the ratio rows of months in [start, end), by month, enterprise and line."""
+    """Return the ratio rows of months in [start, end) as they are, or were known at `as_of`, newest month first."""
     rows = connection.execute(
         text(
-            f"SELECT {_COLUMNS} FROM {_tables('ratio', 'JOIN')}"
+            f"SELECT {_COLUMNS}, d.name_zh AS district_name_zh, d.name_en AS district_name_en"
+            f" FROM {_tables(source('ratio', 'x', as_of), 'JOIN')} LEFT JOIN district d ON d.code = c.district_code"
             f" WHERE x.grain = 'month' AND {scope.enterprises_sql()}"
             " AND (CAST(:start AS date) IS NULL OR x.period >= :start)"
             " AND (CAST(:end AS date) IS NULL OR x.period < :end)"
@@ -83,6 +86,7 @@ def list_ratios(
             "domain": domain_no,
             "status": status,
             "limit": limit,
+            **({"as_of": as_of} if as_of else {}),
             **scope.parameters(),
         },
     ).mappings()
@@ -96,7 +100,7 @@ def latest_ratios(
     rows = connection.execute(
         text(
             f"SELECT {_COLUMNS}, d.name_zh AS district_name_zh, d.name_en AS district_name_en"
-            f" FROM {_tables(LATEST_RATIO, 'LEFT JOIN')} JOIN district d ON d.code = c.district_code"
+            f" FROM {_tables(f'{LATEST_RATIO} x', 'LEFT JOIN')} JOIN district d ON d.code = c.district_code"
             f" WHERE {scope.enterprises_sql()} AND (CAST(:enterprise AS bigint) IS NULL OR e.id = :enterprise)"
             " ORDER BY (x.status = 'below_baseline') DESC NULLS LAST, x.position NULLS LAST, e.id, l.id LIMIT :limit"
         ),

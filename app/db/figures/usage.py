@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from app.db.figures.as_of import source
 from app.db.figures.sums import exact
 from app.db.scope import Scope
 
@@ -65,15 +66,17 @@ def steps(
     grain: str,
     start: date | datetime,
     end: date | datetime,
+    as_of: datetime | None = None,
 ) -> list[Step]:
-    """Return what is known of points (already found in scope) in [start, end), in order of time."""
+    """Return what is known (or was, at `as_of`) of points already found in scope in [start, end), in order of time."""
     table, column = TABLES[grain]
     rows = connection.execute(
         text(
             f"SELECT point_id, {column}, {exact('quantity')}, windows_expected, windows_received, windows_estimated"
-            f" FROM {table} WHERE point_id = ANY(:points) AND {column} >= :start AND {column} < :end ORDER BY 1, 2"
+            f" FROM {source(table, 'x', as_of)}"
+            f" WHERE point_id = ANY(:points) AND {column} >= :start AND {column} < :end ORDER BY 1, 2"
         ),
-        {"points": list(point_ids), "start": start, "end": end},
+        {"points": list(point_ids), "start": start, "end": end, **({"as_of": as_of} if as_of else {})},
     )
     return [Step(*row) for row in rows]
 
@@ -84,14 +87,15 @@ def totals(
     grain: str,
     start: date | datetime,
     end: date | datetime,
+    as_of: datetime | None = None,
 ) -> dict[int, str | None]:
     """Return each point's exact sum over [start, end); null where no step has a quantity."""
     table, column = TABLES[grain]
     rows = connection.execute(
         text(
-            f"SELECT point_id, {exact('sum(quantity)')} FROM {table}"
+            f"SELECT point_id, {exact('sum(quantity)')} FROM {source(table, 'x', as_of)}"
             f" WHERE point_id = ANY(:points) AND {column} >= :start AND {column} < :end GROUP BY point_id"
         ),
-        {"points": list(point_ids), "start": start, "end": end},
+        {"points": list(point_ids), "start": start, "end": end, **({"as_of": as_of} if as_of else {})},
     )
     return {row[0]: row[1] for row in rows}

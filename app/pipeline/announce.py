@@ -1,0 +1,41 @@
+"""Tell who asked for it that published figures were revised: one event for each enterprise and run.
+
+Only figures that had been told otherwise count: a history that is delivered for the first time contradicts nobody, so
+it leaves revisions but no event.
+"""
+
+import json
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from app.db import deliveries, revisions
+from app.domain.calendar import BUSINESS_ZONE
+
+KIND = "figure.revised"
+
+
+def revised(connection: Connection, now: datetime) -> int:
+    """Write the events of this transaction's revisions; return how many. Endpoints ask for them by kind figure.*."""
+    found = revisions.of_this_run(connection)
+    for one in found:
+        data = {
+            "enterprise_id": one.enterprise_id,
+            "figures": one.figures,
+            "kinds": list(one.kinds),
+            "first_period": one.first_period.isoformat(),
+            "last_period": one.last_period.isoformat(),
+            "causes": list(one.causes),
+        }
+        timestamp = now.astimezone(BUSINESS_ZONE).isoformat(timespec="seconds")
+        deliveries.write_event(
+            connection,
+            event_id=deliveries.new_event_id(),
+            kind=KIND,
+            alert_id=None,
+            district_code=one.district_code,
+            enterprise_id=one.enterprise_id,
+            payload=json.dumps({"type": KIND, "timestamp": timestamp, "data": data}, ensure_ascii=False),
+            now=now,
+        )
+    return len(found)
