@@ -29,6 +29,7 @@ from app.intake import outputs as outputs_intake
 from app.intake import reference_load, registry
 from app.intake.registry_csv import parse_folder
 from app.intake.registry_file import EnterpriseEntry, GatewayEntry, RegistryFile, parse_text
+from app.pipeline import explain as explanation
 from app.pipeline import seal
 from app.pipeline import verify as verification
 
@@ -357,6 +358,25 @@ def drop_readings(
     for from_at, to_at in chunks:
         out.print(f"{from_at.isoformat()} to {to_at.isoformat()} {'dropped' if yes else 'would be dropped'}")
     out.print(f"{len(chunks)} chunks")
+
+
+@app.command()
+def explain(
+    kind: Annotated[str, typer.Argument(help="usage (of a point) or ratio (of a line) 用量或比值")],
+    subject_id: Annotated[int, typer.Argument(help="id of the point or line")],
+    period: Annotated[datetime, typer.Argument(help="day, or any day of the month", formats=["%Y-%m-%d"])],
+    grain: Annotated[str, typer.Option(help="day or month, for usage")] = "month",
+) -> None:
+    """Derive a figure again from its raw rows and print the chain as JSON; exit status 1 if it differs 溯源."""
+    start = period.date() if grain == "day" else calendar.month_of(period.date())
+    with _engine() as engine, engine.connect() as connection:
+        if kind == "ratio":
+            found = explanation.ratio(connection, CITY, subject_id, calendar.month_of(start), _now())
+        else:
+            found = explanation.usage(connection, CITY, subject_id, grain, start)
+    out.print(json.dumps(found, ensure_ascii=False, indent=1, default=str), markup=False)
+    if not found["agrees"]:
+        raise typer.Exit(1)
 
 
 def main() -> None:

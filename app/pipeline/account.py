@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
-from app.db import energy, revisions, stale
+from app.db import energy, heating_values, revisions, stale
 from app.db.energy import ConversionSpan
 from app.domain import accounting, calendar
 from app.pipeline import announce
@@ -31,7 +31,7 @@ def run(engine: Engine, now: datetime) -> int:
 
 def recompute(connection: Connection, process_unit_id: int, stretches: Sequence[Stretch]) -> list[date]:
     """Recompute a unit's energy over whole-hour stretches and return the months they touch."""
-    spans = _conversion_spans(connection, process_unit_id, stretches)
+    spans = conversion_spans(connection, process_unit_id, stretches)
     energy.recompute_hours(connection, process_unit_id, stretches, spans)
     days = _days(stretches)
     energy.recompute_days(connection, process_unit_id, days)
@@ -63,7 +63,7 @@ def _days(stretches: Sequence[Stretch]) -> list[date]:
     return sorted(days)
 
 
-def _conversion_spans(
+def conversion_spans(
     connection: Connection, process_unit_id: int, stretches: Sequence[Stretch]
 ) -> list[ConversionSpan]:
     """The coefficients of the unit's carriers over the stretches, cut where a row begins or ends and at years."""
@@ -73,10 +73,12 @@ def _conversion_spans(
         energy.emission_factors(connection, carriers),
         energy.units_of_measure(connection),
         accounting.EMISSION_SETS,
+        heating_values.means(connection, process_unit_id),
     )
     first, last = calendar.business_day(stretches[0][0]), calendar.business_day(stretches[-1][1])
     cuts = {date(year, 1, 1) for year in range(first.year, last.year + 2)}
     cuts |= {day for row in tables.coal for day in (row.valid_from, row.valid_to) if day is not None}
+    cuts |= {day for _, month in tables.measured for day in (month, calendar.next_month(month))}
     days = [first, *sorted(day for day in cuts if first < day <= last), last + timedelta(days=1)]
     return [
         ConversionSpan(

@@ -58,20 +58,27 @@ def recompute(connection: Connection, line_id: int, months: Sequence[date], now:
     changed = ratios.remove(connection, line_id, [month for month in months if month not in in_service])
     if not in_service:
         return changed
-    reports = _reports(connection, line, in_service, now)
+    for month, figures in figures_of(connection, line, in_service, now).items():
+        changed += ratios.write(connection, line, month, figures, now)
+    return changed
+
+
+def figures_of(connection: Connection, line: Line, months: Sequence[date], now: datetime) -> dict[date, dict[str, Any]]:
+    """Return the ratio of each month, by column, from the inputs as they stand."""
+    reports = _reports(connection, line, months, now)
     whole = [month for month, report in reports.items() if not report.output_days]
     days = [day for report in reports.values() for day in report.output_days]
     energies = ratios.energy(connection, line, whole, days)
     expected = ratios.windows_expected(connection, line, _periods(reports, now))
     levels = ratios.levels(connection, line.variant_key)
+    figures = {}
     for month, report in reports.items():
         of_month = energies.get(month, EnergyOfMonth())
         windows = Windows(expected.get(month, 0), of_month.received, of_month.estimated)
         level = benchmark.level_of_month(levels, month)
         found = benchmark.assess(line.indicator, of_month.amounts, windows, level, report.period)
-        figures = _figures(found, report.period.output, level, of_month, windows)
-        changed += ratios.write(connection, line, month, figures, now)
-    return changed
+        figures[month] = _figures(found, report.period.output, level, of_month, windows)
+    return figures
 
 
 @dataclass(frozen=True, slots=True)

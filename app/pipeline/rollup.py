@@ -152,8 +152,17 @@ def _stretch(block: Block) -> Stretch:
 def judge_blocks(
     connection: Connection, blocks: Sequence[Block], known: dict[int, Extent], meters: dict[int, Meter]
 ) -> tuple[ChangedDay, ...]:
-    """Recompute blocks by the pure rules, each read with the neighbours that its judgements look at."""
+    """Recompute blocks by the pure rules and write what comes out."""
     stretches = [_stretch(block) for block in blocks]
+    hours, findings = judged(connection, stretches, known, meters)
+    stored.replace_findings(connection, stretches, findings)
+    return usage.write_judged(connection, blocks, hours)
+
+
+def judged(
+    connection: Connection, stretches: Sequence[Stretch], known: dict[int, Extent], meters: dict[int, Meter]
+) -> tuple[list[list[UsageHour]], list[tuple[int, Finding]]]:
+    """Return hours and findings of stretches by the pure rules, each read with the neighbours judgements look at."""
     contexts = stored.contexts(connection, stretches, known)
     read = [
         (s[0], low_at or min(known[s[0]].from_at, s[1]), high_at or max(known[s[0]].to_at, s[2]))
@@ -161,14 +170,15 @@ def judge_blocks(
     ]
     hours: list[list[UsageHour]] = []
     findings: list[tuple[int, Finding]] = []
-    for block, readings, (low_at, high_at) in zip(blocks, stored.readings(connection, read), contexts, strict=True):
-        meter = meters[block.point_id]
+    for stretch, readings, (low_at, high_at) in zip(
+        stretches, stored.readings(connection, read), contexts, strict=True
+    ):
+        point_id, from_at, to_at = stretch
+        meter = meters[point_id]
         judgement = metering.judge(meter, readings, known_from=low_at, known_to=high_at)
-        hours.append(metering.usage_hours(meter, judgement.steps, block.from_at, block.to_at))
-        inside = [f for f in judgement.findings if block.from_at <= f.from_at < block.to_at]
-        findings += [(block.point_id, f) for f in inside]
-    stored.replace_findings(connection, stretches, findings)
-    return usage.write_judged(connection, blocks, hours)
+        hours.append(metering.usage_hours(meter, judgement.steps, from_at, to_at))
+        findings += [(point_id, f) for f in judgement.findings if from_at <= f.from_at < to_at]
+    return hours, findings
 
 
 def write_periods(connection: Connection, stretches: Sequence[Stretch], meters: dict[int, Meter]) -> None:

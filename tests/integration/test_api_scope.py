@@ -80,6 +80,11 @@ TABLE: dict[tuple[str, str], List | Item | Operator | Gateway | Shared] = {
     ("GET", "/api/v1/enterprises/{enterprise_id}"): Item(lambda t: f"/api/v1/enterprises/{t.enterprise_id}"),
     ("GET", "/api/v1/usage"): Item(lambda t: f"/api/v1/usage?point_id={t.point_id}&grain=month"),
     ("GET", "/api/v1/energy"): List(lambda t: "?grain=month&from=2026-09&to=2026-10", _kgce),
+    ("GET", "/api/v1/explain/usage"): Item(lambda t: f"/api/v1/explain/usage?point_id={t.point_id}&month=2026-09-01"),
+    ("GET", "/api/v1/explain/energy"): Item(
+        lambda t: f"/api/v1/explain/energy?process_unit_id={t.plant_id}&carrier=electricity&start=2026-09-01"
+    ),
+    ("GET", "/api/v1/explain/ratio"): Item(lambda t: f"/api/v1/explain/ratio?line_id={t.line_id}&month=2026-09-01"),
     ("GET", "/api/v1/ratios"): List(_nothing, _name),
     ("GET", "/api/v1/ranking"): List(lambda t: "?month=2026-09&domain=15", _name),
     ("GET", "/api/v1/alerts"): List(_nothing, _name),
@@ -94,6 +99,8 @@ TABLE: dict[tuple[str, str], List | Item | Operator | Gateway | Shared] = {
     ("GET", "/api/v1/receipts"): Item(lambda t: f"/api/v1/receipts?gateway={t.gateway_code}"),
     ("GET", "/api/v1/outputs"): List(lambda t: "?from=2026-09-01&to=2026-09-30", _name),
     ("POST", "/api/v1/outputs"): Operator(),  # and enterprises: test_an_enterprise_reports_for_its_own_lines_only
+    ("GET", "/api/v1/heating-values"): List(_nothing, lambda t: f"lot-{t.letter}"),
+    ("POST", "/api/v1/heating-values"): Operator(),  # and enterprises: test_heating_values.py
     ("POST", "/api/v1/ingest"): Gateway(),
     ("GET", "/api/v1/enterprises/{uscc}/gateways"): Item(lambda t: f"/api/v1/enterprises/{t.uscc}/gateways"),
     ("GET", "/api/v1/gateways/{code}/gaps"): Item(lambda t: f"/api/v1/gateways/{t.gateway_code}/gaps"),
@@ -200,7 +207,7 @@ def test_operators_alone_change_things(site: Site, method: str, path: str) -> No
     for name in ("delivery_id", "endpoint_id", "key_id"):
         filled = filled.replace(f"{{{name}}}", "1")
     roles = ["official-a", "gateway", "regulator"]
-    roles += [] if path == "/api/v1/outputs" else ["enterprise-a"]
+    roles += [] if path in ("/api/v1/outputs", "/api/v1/heating-values") else ["enterprise-a"]
     for who in roles:
         answer = site.client(who).request(method, filled)
         assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden"), (who, answer.text)
