@@ -3,91 +3,51 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from app import broker, settings
-from app.db import access, deliveries, inbox, migrations, seals
-from app.db import engine as engine_module
+from app.cli import evidence
+from app.cli.terminal import actor, commands, database, err, now, out, working
+from app.db import access, deliveries, inbox, migrations
 from app.db import registry as registry_db
 from app.db.scope import CITY
-from app.domain import calendar
-from app.errors import Invalid, NotFound, Problem
+from app.errors import Invalid, Problem
 from app.intake import gateways as gateways_intake
 from app.intake import outputs as outputs_intake
 from app.intake import reference_load, registry
 from app.intake.registry_csv import parse_folder
 from app.intake.registry_file import EnterpriseEntry, GatewayEntry, RegistryFile, parse_text
-from app.pipeline import explain as explanation
-from app.pipeline import seal
-from app.pipeline import verify as verification
 
-
-def _commands(text: str) -> typer.Typer:
-    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, add_completion=False)
-
-
-app = _commands("Nenghao, online monitoring of energy use. 重点用能单位能耗在线监测。")
-_reference = _commands("Official tables 基准表.")
-_registry = _commands("Enterprises, lines, gateways, points 登记.")
-_gateways = _commands("Gateways and their broker accounts 端设备.")
-_keys = _commands("Keys of the API 密钥.")
-_endpoints = _commands("Webhook endpoints of officials 通知地址.")
-_quarantine = _commands("Rejected readings 隔离区.")
-_outputs = _commands("Reported outputs 产量.")
-_broker = _commands("The message broker 消息服务器.")
+RELEASE_POLL_S = 0.25
+app = commands("Nenghao, online monitoring of energy use. 重点用能单位能耗在线监测。")
+_reference = commands("Official tables 基准表.")
+_registry = commands("Enterprises, lines, gateways, points 登记.")
+_gateways = commands("Gateways and their broker accounts 端设备.")
+_keys = commands("Keys of the API 密钥.")
+_endpoints = commands("Webhook endpoints of officials 通知地址.")
+_quarantine = commands("Rejected readings 隔离区.")
+_outputs = commands("Reported outputs 产量.")
+_broker = commands("The message broker 消息服务器.")
 for _name, _group in (
     ("reference", _reference), ("registry", _registry), ("gateways", _gateways), ("keys", _keys),
     ("endpoints", _endpoints), ("quarantine", _quarantine), ("outputs", _outputs), ("broker", _broker),
 ):  # fmt: skip
     app.add_typer(_group, name=_name)
-
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-RELEASE_POLL_S = 0.25
-
-
-def _actor() -> str:
-    return f"cli:{os.environ.get('SUDO_USER') or os.environ.get('USER') or 'operator'}"
-
-
-@contextmanager
-def _engine() -> Iterator[Engine]:
-    engine = engine_module.create(settings.load().database_url.get_secret_value())
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _working(what: str) -> Iterator[Callable[[str], None]]:
-    """Show on standard error what is under way, where a person is watching; yields a way to say what is next."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(what)
-        yield lambda now: progress.update(task, description=now)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+evidence.register(app)
 
 
 @app.command()
 def migrate() -> None:
     """Bring the database to this version's schema 更新数据库结构."""
-    with _working("migrating"):
+    with working("migrating"):
         migrations.upgrade(settings.load().database_url.get_secret_value())
     out.print("database is at this version's schema")
 
@@ -95,8 +55,8 @@ def migrate() -> None:
 @_reference.command("load")
 def reference_load_command() -> None:
     """Load the official tables; a second time changes nothing 载入基准表."""
-    with _engine() as engine, _working("loading official tables"), engine.begin() as connection:
-        reports = reference_load.load(connection, _now())
+    with database() as engine, working("loading official tables"), engine.begin() as connection:
+        reports = reference_load.load(connection, now())
     table = Table("table", "inserted", "updated", "unchanged", box=None)
     for report in reports:
         table.add_row(report.table, str(report.inserted), str(report.updated), str(report.unchanged))
@@ -114,10 +74,10 @@ def registry_import(
     """Import a registry file; all bad rows are listed, nothing is written unless all are right 导入登记."""
     if credentials is not None and not dry_run:
         _write_credentials(credentials, {})  # a file that cannot be written is found out before anything is done
-    with _engine() as engine, _working(f"importing {file.name}"):
+    with database() as engine, working(f"importing {file.name}"):
         entries, places = parse_folder(file) if file.is_dir() or file.suffix == ".csv" else (_parse(file), None)
         report = registry.bring_in(
-            engine, settings.load(), entries, actor=_actor(), now=_now(), is_dry_run=dry_run, places=places
+            engine, settings.load(), entries, actor=actor(), now=now(), is_dry_run=dry_run, places=places
         )
     _show_report(report)
     _hand_out(report.passwords, credentials)
@@ -175,8 +135,8 @@ def gateways_add(
         file = RegistryFile(enterprises=[EnterpriseEntry(uscc=enterprise, gateways=[entry])])
     except ValidationError as error:
         raise Invalid("; ".join(str(e["msg"]) for e in error.errors())) from error
-    with _engine() as engine, _working("registering"):
-        report = registry.bring_in(engine, settings.load(), file, actor=_actor(), now=_now())
+    with database() as engine, working("registering"):
+        report = registry.bring_in(engine, settings.load(), file, actor=actor(), now=now())
     _show_report(report)
     _hand_out(report.passwords, None)
 
@@ -184,8 +144,8 @@ def gateways_add(
 @_gateways.command("rotate")
 def gateways_rotate(code: str) -> None:
     """Give a gateway a new password and print it, this once; the old one ends 更换口令."""
-    with _engine() as engine:
-        password = gateways_intake.rotate(engine, settings.load(), code, actor=_actor())
+    with database() as engine:
+        password = gateways_intake.rotate(engine, settings.load(), code, actor=actor())
     out.print(f"{code} {password}", markup=False)
 
 
@@ -202,8 +162,8 @@ def gateways_enable(code: str) -> None:
 
 
 def _set_enabled(code: str, *, is_enabled: bool) -> None:
-    with _engine() as engine:
-        gateways_intake.set_enabled(engine, settings.load(), code, is_enabled=is_enabled, actor=_actor())
+    with database() as engine:
+        gateways_intake.set_enabled(engine, settings.load(), code, is_enabled=is_enabled, actor=actor())
     out.print(f"{code} is {'enabled' if is_enabled else 'disabled'}", markup=False)
 
 
@@ -215,10 +175,10 @@ def keys_create(
     enterprise: Annotated[str | None, typer.Option(help="credit code, for an enterprise 统一社会信用代码")] = None,
 ) -> None:
     """Make a key of the API and print it, this once 新建密钥."""
-    with _engine() as engine, engine.begin() as connection:
+    with database() as engine, engine.begin() as connection:
         enterprise_id = registry_db.enterprise_in_scope(connection, CITY, enterprise) if enterprise else None
         key = access.create_key(connection, name, role, district_code=district, enterprise_id=enterprise_id)
-        access.record(connection, _actor(), "key.create", name, {"role": role, "district_code": district})
+        access.record(connection, actor(), "key.create", name, {"role": role, "district_code": district})
     out.print(key, markup=False)
 
 
@@ -231,11 +191,11 @@ def endpoints_add(
     kinds: Annotated[list[str] | None, typer.Option(help="kinds of events; may be repeated")] = None,
 ) -> None:
     """Add a webhook endpoint 新增通知地址."""
-    with _engine() as engine, engine.begin() as connection:
+    with database() as engine, engine.begin() as connection:
         endpoint_id = deliveries.add_endpoint(
             connection, name=name, url=url, secret=secret, district_code=district, kinds=kinds or ["alert.*"]
         )
-        access.record(connection, _actor(), "endpoint.add", name, {"url": url, "district_code": district})
+        access.record(connection, actor(), "endpoint.add", name, {"url": url, "district_code": district})
     out.print(f"endpoint {endpoint_id} {name} → {url}", markup=False)
 
 
@@ -245,7 +205,7 @@ def quarantine_list(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
 ) -> None:
     """Show what was rejected and why, newest first 隔离区列表."""
-    with _engine() as engine, engine.connect() as connection:
+    with database() as engine, engine.connect() as connection:
         rows: list[dict[str, Any]] = inbox.list_quarantine(connection, CITY, limit=limit, gateway_code=gateway)
     columns = ("id", "received_at", "gateway_code", "point_code", "ts", "reason", "detail", "released_at")
     # Tabs rather than a drawn table: a line is a record, however narrow the terminal, and can be cut and counted.
@@ -261,11 +221,11 @@ def quarantine_release(
     timeout_s: Annotated[float, typer.Option(min=0, help="how long to wait for the ingest process; 0: do not")] = 60.0,
 ) -> None:
     """Run rejected readings through the checks again, once the registry is right 放行."""
-    with _engine() as engine:
+    with database() as engine:
         with engine.begin() as connection:
-            asked = inbox.request_release(connection, gateway_code=gateway, reason=reason, actor=_actor(), now=_now())
+            asked = inbox.request_release(connection, gateway_code=gateway, reason=reason, actor=actor(), now=now())
             detail = {"gateway_code": gateway, "reason": reason, "items": asked}
-            access.record(connection, _actor(), "quarantine.release", "quarantine", detail)
+            access.record(connection, actor(), "quarantine.release", "quarantine", detail)
         out.print(f"{asked} item(s) asked for")
         if asked and timeout_s:
             _wait_for_release(engine, timeout_s)
@@ -296,8 +256,8 @@ def _wait_for_release(engine: Engine, timeout_s: float) -> None:
 def outputs_import(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
     """Report outputs from a CSV file: uscc, process_unit, line, kind, grain, period, value, unit 上报产量."""
     entries, places = outputs_intake.parse_csv(file.read_text(encoding="utf-8-sig"))
-    with _engine() as engine, _working(f"reporting {len(entries)} outputs"), engine.begin() as connection:
-        done = outputs_intake.report(connection, CITY, entries, actor=_actor(), now=_now(), places=places)
+    with database() as engine, working(f"reporting {len(entries)} outputs"), engine.begin() as connection:
+        done = outputs_intake.report(connection, CITY, entries, actor=actor(), now=now(), places=places)
     out.print(f"{done.accepted} accepted, {done.unchanged} unchanged")
 
 
@@ -311,72 +271,6 @@ def broker_prepare(
         raise Invalid(f"{ingest_password_file} is empty: put the ingest process's password into it")
     broker.ensure_service_account(settings.load(), password)
     out.print(f"account {broker.SERVICE_ACCOUNT} is ready")
-
-
-@app.command()
-def verify(
-    gateway: Annotated[str | None, typer.Option(help="only this gateway 端设备")] = None,
-    details: Annotated[bool, typer.Option(help="a line for every gateway, not only for those with a breach")] = False,
-) -> None:
-    """Recompute chains and readings; name what was altered or removed. Exit status 1 if anything was 校验存证."""
-    breaches = unsealed = links = 0
-    with _engine() as engine, _working("verifying") as say:
-        with engine.connect() as connection:
-            gateways = seals.gateways(connection, gateway)
-        if gateway and not gateways:
-            raise NotFound(f"no gateway {gateway!r} is registered")
-        for number, row in enumerate(gateways, 1):
-            say(f"verifying {row.code} ({number} of {len(gateways)})")
-            with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-                verdict = verification.gateway(connection, row.id, row.code)
-            links, unsealed = links + verdict.links, unsealed + verdict.unsealed
-            breaches += len(verdict.breaches)
-            if details:
-                out.print(
-                    f"{row.code}: {verdict.links} links, {verdict.unsealed} receipts not sealed yet", markup=False
-                )
-            for breach in verdict.breaches:
-                out.print(f"{breach.gateway_code}: {breach.kind}: {breach.where}", markup=False, style="red")
-    out.print(f"{len(gateways)} gateways, {links} links, {breaches} breaches, {unsealed} receipts not sealed yet")
-    if breaches:
-        raise typer.Exit(1)
-
-
-@app.command("drop-readings")
-def drop_readings(
-    before: Annotated[datetime, typer.Option(help="drop raw chunks that end by this day", formats=["%Y-%m-%d"])],
-    yes: Annotated[bool, typer.Option("--yes", help="do it; without this it is only shown 确认执行")] = False,
-) -> None:
-    """Drop old raw readings, each chunk of 7 days under a tombstone; figures stay. Verify first 清理原始读数."""
-    before_at = calendar.day_start(before.date())
-    with _engine() as engine:
-        if yes:
-            chunks = seal.drop_readings(engine, before_at, _now())
-        else:
-            with engine.connect() as connection:
-                chunks = seals.reading_chunks(connection, before_at)
-    for from_at, to_at in chunks:
-        out.print(f"{from_at.isoformat()} to {to_at.isoformat()} {'dropped' if yes else 'would be dropped'}")
-    out.print(f"{len(chunks)} chunks")
-
-
-@app.command()
-def explain(
-    kind: Annotated[str, typer.Argument(help="usage (of a point) or ratio (of a line) 用量或比值")],
-    subject_id: Annotated[int, typer.Argument(help="id of the point or line")],
-    period: Annotated[datetime, typer.Argument(help="day, or any day of the month", formats=["%Y-%m-%d"])],
-    grain: Annotated[str, typer.Option(help="day or month, for usage")] = "month",
-) -> None:
-    """Derive a figure again from its raw rows and print the chain as JSON; exit status 1 if it differs 溯源."""
-    start = period.date() if grain == "day" else calendar.month_of(period.date())
-    with _engine() as engine, engine.connect() as connection:
-        if kind == "ratio":
-            found = explanation.ratio(connection, CITY, subject_id, calendar.month_of(start), _now())
-        else:
-            found = explanation.usage(connection, CITY, subject_id, grain, start)
-    out.print(json.dumps(found, ensure_ascii=False, indent=1, default=str), markup=False)
-    if not found["agrees"]:
-        raise typer.Exit(1)
 
 
 def main() -> None:
@@ -396,7 +290,3 @@ def main() -> None:
     except OperationalError as error:
         err.print(f"error: the database does not answer: {error.orig}", markup=False, style="red")
         raise SystemExit(1) from error
-
-
-if __name__ == "__main__":
-    main()

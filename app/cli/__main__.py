@@ -1,0 +1,5 @@
+"""`python -m app.cli` is `nenghao`."""
+
+from app.cli import main
+
+main()

@@ -1,0 +1,51 @@
+"""What every command shares: the terminal, the database, the present, and who types."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from sqlalchemy import Engine
+
+from app import settings
+from app.db import engine as engine_module
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def actor() -> str:
+    """Return who types, for the audit."""
+    return f"cli:{os.environ.get('SUDO_USER') or os.environ.get('USER') or 'operator'}"
+
+
+@contextmanager
+def database() -> Iterator[Engine]:
+    """Open the database for one command."""
+    engine = engine_module.create(settings.load().database_url.get_secret_value())
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Show on standard error what is under way, where a person is watching; yields a way to say what is next."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(what)
+        yield lambda now: progress.update(task, description=now)
+
+
+def now() -> datetime:
+    """Return the present instant."""
+    return datetime.now(UTC)
+
+
+def commands(text: str) -> typer.Typer:
+    """Return an empty group of commands with its help text."""
+    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, add_completion=False)
