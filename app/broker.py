@@ -100,6 +100,8 @@ def connect(settings: Settings) -> Iterator[Control]:
 def _open(client: Client, settings: Settings, ready: "queue.Queue[str]") -> None:
     where = f"{settings.broker_host}:{settings.broker_port}"
     try:
+        if settings.broker_ca_file is not None:
+            client.tls_set(str(settings.broker_ca_file))
         client.connect(settings.broker_host, settings.broker_port, keepalive=30)
     except OSError as error:
         raise Unavailable(

@@ -15,6 +15,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(description="postgresql://user:password@host:port/database")
     broker_host: str = "127.0.0.1"
     broker_port: int = 1883
+    broker_ca_file: Path | None = Field(None, description="certificate authority of the broker; turns TLS on")
     broker_admin_user: str = Field("admin", description="dynamic security administrator; creates gateway accounts")
     broker_admin_password: SecretStr = SecretStr("")
     api_host: str = "127.0.0.1"

@@ -24,7 +24,7 @@ from app import telemetry
 from app.db import alerts, stale
 from app.db import engine as engine_module
 from app.domain import calendar
-from app.pipeline import account, alert, benchmark, deliver, rollup, seal
+from app.pipeline import account, alert, benchmark, deliver, rollup, seal, silent_points
 from app.settings import Settings
 
 # A stage that has work is turned again for so long before the next one gets its turn: what is upstream never keeps
@@ -32,6 +32,7 @@ from app.settings import Settings
 SLICE_S = 1.0
 MEASURE_EVERY_S = 10.0
 REFRESH_EVERY_S = 3600.0
+SILENCE_EVERY_S = 300.0
 # A failing subject, or a stage that fails without one, is tried again after 2 s, 4 s, ... up to five minutes.
 FAILURE_DELAY_S, FAILURE_DELAY_MAX_S = 2.0, 300.0
 DATABASE_DELAY_MAX_S = 30.0
@@ -80,6 +81,7 @@ class Worker:
     _refreshed_at: float = float("-inf")
     _refreshed_month: date | None = None
     _heads_logged_on: date | None = None
+    _silence_looked_at: float = float("-inf")
 
     def run(self) -> None:
         """Turn the stages until stopped; the pause after an idle turn ends early when stopped."""
@@ -160,8 +162,13 @@ class Worker:
                 self._refreshed_at, self._refreshed_month = now, month
             day = calendar.business_day(self.clock())
             if day != self._heads_logged_on:
+                while seal.run(self.engine, self.clock(), is_thorough=True):
+                    pass
                 seal.log_heads(self.engine)
                 self._heads_logged_on = day
+            if now - self._silence_looked_at >= SILENCE_EVERY_S:
+                silent_points.look(self.engine, self.clock())
+                self._silence_looked_at = now
             if now - self._measured_at >= MEASURE_EVERY_S:
                 self._measure()
                 self._measured_at = now

@@ -21,7 +21,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from app.domain.calendar import BUSINESS_ZONE
 from ingest import payload
-from ingest.batching import Batcher
+from ingest.batching import BackfillPace, Batcher
 from ingest.mqtt import BrokerAddress, Delivery, LaneSession, StateSession, ack_topic, request_topic
 from ingest.settings import Settings
 from ingest.store import (
@@ -69,6 +69,9 @@ class Metrics:
             registry=registry,
         )
         self.backlog = Gauge("nenghao_ingest_backlog_messages", "Messages in hand", ["lane"], registry=registry)
+        self.receive_maximum = Gauge(
+            "nenghao_ingest_receive_maximum", "The most messages in hand", ["lane"], registry=registry
+        )
         self.last_commit = Gauge("nenghao_ingest_last_commit_timestamp_seconds", "Last commit", registry=registry)
         self.is_storing = Gauge("nenghao_ingest_is_storing", "1 while the database takes batches", registry=registry)
         self.is_receiving = Gauge("nenghao_ingest_is_receiving", "1 while subscribed", ["session"], registry=registry)
@@ -143,7 +146,13 @@ class Service:
             max_bytes=settings.ingest_batch_bytes,
             max_age_s=settings.ingest_batch_age_s,
         )
+        self._pace = BackfillPace()
         self._housekeeping_at_s = self._gaps_at_s = 0.0
+        self._committing: Sequence[InHand] = ()
+        for number, (name, maximum) in enumerate(zip(payload.LANES, maxima, strict=False)):
+            self._metrics.receive_maximum.labels(name).set(maximum)
+            self._metrics.backlog.labels(name).set_function(partial(self._in_hand, number))
+            self._metrics.oldest_s.labels(name).set_function(partial(self._oldest_s, number))
         for session in (*self._lanes, self._states):
             self._metrics.is_receiving.labels(session.name).set_function(partial(getattr, session, "is_subscribed"))
 
@@ -198,6 +207,9 @@ class Service:
     def _take_in(self) -> None:
         self._wake.clear()
         now_s = time.monotonic()
+        if len(self._lanes[LIVE]):
+            self._pace.note_live(now_s)
+        self._batcher.limit_backfill(self._pace.batch_bytes(now_s))
         for number, lane in enumerate(self._lanes):
             is_live = number == LIVE
             while not self._batcher.is_full(is_live=is_live) and (delivery := lane.take()) is not None:
@@ -209,7 +221,7 @@ class Service:
 
     def _commit(self, batch: Sequence[InHand]) -> bool:
         """Commit and acknowledge a batch; False if that did not come to be before the process was asked to stop."""
-        lane = batch[0].lane
+        lane, begun_s, self._committing = batch[0].lane, time.monotonic(), batch
         with self._metrics.commit_s.labels(payload.LANES[lane]).time():
             outcomes = self._commit_until_stored([one.arrival() for one in batch])
         if outcomes is None:
@@ -220,6 +232,9 @@ class Service:
             if outcome.ack is not None:
                 session.publish(ack_topic(outcome.gateway_code), payload.encode_ack(outcome.ack))
         session.acknowledge(one.delivery for one in batch)
+        self._committing = ()
+        if lane == BACKFILL:
+            self._pace.note_backfill(sum(len(one.delivery.raw) for one in batch), time.monotonic() - begun_s)
         self._metrics.batch.observe(len(batch))
         self._metrics.last_commit.set_to_current_time()
         return True
@@ -236,7 +251,6 @@ class Service:
             except StoreUnavailableError as error:
                 self._metrics.is_storing.set(0)
                 self._log.warning("not storing", error=str(error)[:300], retry_in_s=round(pause_s, 1))
-                self._observe_backlog()
                 if self._stopping.wait(pause_s * random.uniform(0.5, 1.0)):  # noqa: S311 - only spreads load
                     return None
                 pause_s = min(pause_s * 2, LAST_PAUSE_S)
@@ -248,7 +262,6 @@ class Service:
 
     def _keep_house(self) -> None:
         self._housekeeping_at_s = time.monotonic() + HOUSEKEEPING_S
-        self._observe_backlog()
         try:
             self._store.write_heard()
             self._take_states()
@@ -284,13 +297,21 @@ class Service:
             self._lanes[request.lane].publish(request_topic(request.gateway_code), body)
             self._log.info("asked again", gateway=request.gateway_code, first=missing.first, last=missing.last)
 
-    def _observe_backlog(self) -> None:
-        now_s = time.monotonic()
-        for number, name in ((LIVE, "live"), (BACKFILL, "backfill")):
-            is_live = number == LIVE
-            waiting = self._batcher.waiting(is_live=is_live) + len(self._lanes[number])
-            self._metrics.backlog.labels(name).set(waiting)
-            self._metrics.oldest_s.labels(name).set(self._batcher.oldest_age_s(now_s, is_live=is_live))
+    # -- what the metrics ask, from a thread of their own -------------------------------------------------------
+
+    def _in_hand(self, lane: int) -> float:
+        committing = [one for one in self._committing if one.lane == lane]
+        return len(committing) + self._batcher.waiting(is_live=lane == LIVE) + len(self._lanes[lane])
+
+    def _oldest_s(self, lane: int) -> float:
+        """Return the age of a lane's oldest message; of those that the database does not take, while it does not."""
+        committing = [one.delivery.received_at for one in self._committing if one.lane == lane]
+        if committing:
+            return max(0.0, (datetime.now(UTC) - min(committing)).total_seconds())
+        try:
+            return self._batcher.oldest_age_s(time.monotonic(), is_live=lane == LIVE)
+        except IndexError:  # taken out meanwhile
+            return 0.0
 
     def _told(self, event: str, facts: dict[str, object]) -> None:
         self._log.info(event, **facts)

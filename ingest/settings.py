@@ -22,10 +22,11 @@ class Settings(BaseSettings):
         "1", pattern="^[A-Za-z0-9-]{1,32}$", description="unique and stable per process: names its broker sessions"
     )
     ingest_metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port; 0 turns it off")
-    # A batch is a quarter of what the broker may have under way, so that the rest travels while it is committed (tried:
-    # half of it stores 15 % less). All of it at the largest packet, 256 KiB, stays within 96 MiB.
-    ingest_live_receive_maximum: int = Field(256, ge=1, le=65535)
-    ingest_backfill_receive_maximum: int = Field(128, ge=1, le=65535)
+    # A batch is a third of what the broker may have under way, so that the rest travels while it is committed (tried:
+    # half of it stores 15 % less; a quarter no more). All of it at the largest packet, 256 KiB, stays within 64 MiB, so
+    # that the whole process stays within 150 MiB whatever is sent while the database is away.
+    ingest_live_receive_maximum: int = Field(192, ge=1, le=65535)
+    ingest_backfill_receive_maximum: int = Field(64, ge=1, le=65535)
     ingest_batch_messages: int = Field(64, ge=1)
     ingest_batch_bytes: int = Field(512 * 1024, ge=1, description="bounds how long a backfill batch delays a live one")
     ingest_batch_age_s: float = Field(0.02, gt=0, le=10)

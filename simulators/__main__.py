@@ -13,6 +13,7 @@ import yaml
 
 from simulators import fleet as fleet_module
 from simulators import totals as totals_module
+from simulators.chaos.command import chaos
 from simulators.console import complain, say
 from simulators.faults import KINDS, FaultError
 from simulators.gateway import Broker
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 fleet = typer.Typer(help="A simulated city of enterprises. 模拟城市的企业与网关。", no_args_is_help=True)
 app.add_typer(fleet, name="fleet")
+app.command("chaos")(chaos)
 
 
 class Signal(StrEnum):
@@ -48,6 +50,12 @@ class LaneName(StrEnum):
 
 Host = Annotated[str, typer.Option(envvar="NENGHAO_BROKER_HOST", help="Broker. 消息代理地址")]
 Port = Annotated[int, typer.Option(envvar="NENGHAO_BROKER_PORT", min=1, max=65535, help="Its port. 端口")]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--cafile", envvar="NENGHAO_BROKER_CA_FILE", exists=True, dir_okay=False, help="TLS authority. 证书文件"
+    ),
+]
 State = Annotated[Path, typer.Option(help="Folder that the fleet keeps its queues in. 状态目录")]
 
 
@@ -82,6 +90,7 @@ def fleet_run(
     key: Annotated[str | None, typer.Option(envvar="NENGHAO_API_KEY", help="API key. 接口密钥")] = None,
     host: Host = "127.0.0.1",
     port: Port = 1883,
+    cafile: CaFile = None,
     speed_up: Annotated[
         int,
         typer.Option(min=1, max=900, help="Sample so many times as often; readings are never dated ahead. 采样加速"),
@@ -99,7 +108,7 @@ def fleet_run(
     try:
         options = fleet_module.FleetOptions(
             passwords=fleet_module.read_credentials(credentials),
-            broker=Broker(host, port),
+            broker=Broker(host, port, cafile),
             state=state,
             api_url=api,
             api_key=key,
@@ -139,6 +148,7 @@ def replay_file(
     lane: Annotated[LaneName, typer.Option(help="Lane. 通道")] = LaneName.BACKFILL,
     host: Host = "127.0.0.1",
     port: Port = 1883,
+    cafile: CaFile = None,
     batch: Annotated[int, typer.Option(min=1, max=2000, help="Readings in a message. 每条消息的读数")] = 50,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for all acks. 等待确认的秒数")] = 120.0,
     state: Annotated[Path | None, typer.Option(help="Store to keep; else a new one each time. 存储文件")] = None,
@@ -160,7 +170,7 @@ def replay_file(
             timeout_s=timeout,
             state=state,
         )
-        result = replay(options, Broker(host, port))
+        result = replay(options, Broker(host, port, cafile))
     except (ReplayError, StoreError) as error:
         _fail(error)
     _print_result(result)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -35,10 +36,11 @@ _LANE_OF = {"live": "live", "backfill": "backfill", 0: "live", 1: "backfill"}
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where the broker listens."""
+    """Where the broker listens; with the file of a certificate authority, over TLS."""
 
     host: str = "127.0.0.1"
     port: int = 1883
+    cafile: Path | None = None
 
 
 @dataclass(slots=True)
@@ -68,6 +70,8 @@ class Ack:
     readings: int
     answer: Tally
     reasons: dict[str, int]
+    rejected: list[tuple[int | None, str]]  # (index, reason); index None: the message as a whole
+    waited_s: float | None  # since it was sent last; None for an answer that nobody waited for
 
 
 class Gateway:
@@ -113,6 +117,8 @@ class Gateway:
         # The library keeps at most 20 messages without the broker's PUBACK, Mosquitto's default Receive Maximum; the
         # rest of the window waits in the library.
         try:
+            if self.broker.cafile is not None:
+                client.tls_set(str(self.broker.cafile))
             client.connect(self.broker.host, self.broker.port, keepalive=MQTT_KEEPALIVE_S)
         except OSError as error:
             self.refusal = f"{self.broker.host}:{self.broker.port}: {error}"
@@ -227,9 +233,10 @@ class Gateway:
         if body["epoch"] != self.store.epoch:
             self.acks_ignored += 1
             return
+        rejected = [(item["index"], str(item["reason"])) for item in body.get("rejected") or []]
         reasons: dict[str, int] = {}
-        for item in body.get("rejected") or []:
-            reasons[str(item["reason"])] = reasons.get(str(item["reason"]), 0) + 1
+        for _index, reason in rejected:
+            reasons[reason] = reasons.get(reason, 0) + 1
         answer = Tally(
             accepted=int(body["accepted"]),
             duplicate=int(body["duplicate"]),
@@ -238,9 +245,10 @@ class Gateway:
             rejected=int(body.get("rejected_total", sum(reasons.values()))),
         )
         readings = self.store.settle(self.code, lane.name, seq, answer, reasons)
-        lane.pending.pop(seq, None)
+        pending = lane.pending.pop(seq, None)
         if readings and self._on_ack is not None:
-            self._on_ack(Ack(self.code, lane.name, seq, readings, answer, reasons))
+            waited_s = time.monotonic() - pending.sent_at_s if pending else None
+            self._on_ack(Ack(self.code, lane.name, seq, readings, answer, reasons, rejected, waited_s))
 
     def _take_request(self, body: dict[str, Any]) -> None:
         """Resend what is asked for and still here; say `gone` for the rest, range by range."""
@@ -248,8 +256,8 @@ class Gateway:
         is_ours = body["epoch"] == self.store.epoch
         held = self.store.held(self.code, lane.name, from_seq, to_seq) if is_ours else []
         for seq in held:
-            if seq in lane.pending:
-                lane.pending[seq].sent_at_s = -LAST_RESEND_S  # due at once
+            if seq <= lane.cursor:  # what lies ahead is sent in its turn
+                lane.pending[seq] = Pending(-LAST_RESEND_S, FIRST_RESEND_S)  # due at once
                 self._look_at_s = 0.0
         if self.client is not None:
             for gone in _missing(from_seq, to_seq, held):

@@ -2,6 +2,7 @@
 
 import selectors
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from functools import partial
@@ -79,7 +80,10 @@ class Loop:
 
 
 def _handle(gateway: Gateway, events: int) -> None:
-    if gateway.client is not None and events & selectors.EVENT_READ:
+    while gateway.client is not None and events & selectors.EVENT_READ:
         gateway.client.loop_read()
+        connection = gateway.client.socket() if gateway.client is not None else None
+        if not (isinstance(connection, ssl.SSLSocket) and connection.pending()):
+            break  # of what TLS has deciphered already the selector knows nothing
     if gateway.client is not None and events & selectors.EVENT_WRITE:
         gateway.client.loop_write()

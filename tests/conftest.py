@@ -3,6 +3,8 @@
 import itertools
 import os
 import secrets
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from sqlalchemy import Connection, Engine
 
 from app.db import engine as engine_module
 from app.db import migrations
-from deploy.local.broker import Broker
+from deploy.local.broker import Broker, TlsFiles
 from deploy.local.folder import local_folder, scratch_folder
 from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
@@ -70,6 +72,41 @@ def broker(programs: ServerPrograms) -> Iterator[Broker]:
     """A running Mosquitto with dynamic security; tests create their own accounts with random names."""
     with scratch_folder() as folder:
         server = Broker(programs, folder, free_port())
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A throw-away certificate authority with a certificate for localhost, valid for a day."""
+    if shutil.which("openssl") is None:
+        pytest.skip("this machine has no openssl to make certificates with")
+    folder = tmp_path_factory.mktemp("authority")
+    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
+    commands = [
+        [*new, "-x509", "-days", "1", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.crt"],
+        [*new, "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr"],
+        ["openssl", "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+         "-days", "1", "-extfile", "names.txt", "-out", "server.crt"],
+    ]  # fmt: skip
+    (folder / "names.txt").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    for command in commands:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tls_broker(programs: ServerPrograms, authority: Path) -> Iterator[Broker]:
+    """A second broker, with a TLS listener beside the plain one."""
+    with scratch_folder() as folder:
+        for name in ("ca.crt", "server.crt", "server.key"):
+            shutil.copy(authority / name, folder / name)
+            (folder / name).chmod(0o644)
+        files = TlsFiles(folder / "ca.crt", folder / "server.crt", folder / "server.key", free_port())
+        server = Broker(programs, folder, free_port(), tls=files)
         server.start()
         try:
             yield server

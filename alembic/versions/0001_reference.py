@@ -100,6 +100,21 @@ CREATE TABLE policy_target (
     plan_line text NOT NULL, section_zh text NOT NULL, {CITATION}
 );
 
+CREATE TABLE key_unit_tier (
+    tier text PRIMARY KEY, at_least_tce numeric NOT NULL, name_zh text NOT NULL, name_en text NOT NULL,
+    managed_by_zh text NOT NULL, managed_by_en text NOT NULL, {CITATION}
+);
+
+CREATE TABLE carrier_class (
+    carrier_key text PRIMARY KEY REFERENCES carrier,
+    counts_as text NOT NULL CHECK (counts_as IN ('coal', 'non_fossil')), {CITATION}
+);
+
+CREATE TABLE warning_rule_set (
+    key text PRIMARY KEY, title_zh text NOT NULL, title_en text NOT NULL, rules jsonb NOT NULL, {CITATION}
+);
+COMMENT ON COLUMN warning_rule_set.valid_from IS 'the last day of the graded period lies in [valid_from, valid_to)';
+
 -- Working days decide fault clocks. Effective-dated: make-up workdays and holidays are announced year by year.
 CREATE TABLE calendar_day (
     day date PRIMARY KEY, is_workday boolean NOT NULL, name_zh text NOT NULL DEFAULT '', {CITATION}
@@ -115,6 +130,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop the reference tables; the extensions stay, other databases' objects may use them."""
     op.execute(
-        "DROP TABLE calendar_day, policy_target, quota_limit, efficiency_level, catalogue_variant,"
+        "DROP TABLE calendar_day, warning_rule_set, carrier_class, key_unit_tier, policy_target, quota_limit,"
+        " efficiency_level, catalogue_variant,"
         " emission_factor, standard_coal_factor, carrier, unit_of_measure, industry, district"
     )

@@ -24,18 +24,23 @@ CREATE TABLE enterprise_assignment (
 );
 CREATE INDEX ON enterprise_assignment (district_code, enterprise_id);
 
+-- The list of a year is published whole; a figure of that year is ranked with that year's list for ever.
 CREATE TABLE key_unit_list (
     year smallint NOT NULL, enterprise_id bigint NOT NULL REFERENCES enterprise,
-    tier text NOT NULL CHECK (tier IN ('5000_tce', '10000_tce', '500000_tce')),
-    two_high boolean NOT NULL DEFAULT false, source text NOT NULL DEFAULT '',
+    tier text NOT NULL REFERENCES key_unit_tier, two_high boolean NOT NULL DEFAULT false, source text NOT NULL,
+    recorded_by text NOT NULL DEFAULT '', recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (year, enterprise_id)
 );
 
 CREATE TABLE energy_manager (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     enterprise_id bigint NOT NULL REFERENCES enterprise, holder text NOT NULL, title text NOT NULL DEFAULT '',
-    appointed_on date NOT NULL, expires_on date, filed_on date
+    appointed_on date NOT NULL, expires_on date, filed_on date, recorded_by text NOT NULL DEFAULT '',
+    recorded_at timestamptz NOT NULL DEFAULT now(), UNIQUE (enterprise_id, appointed_on),
+    CHECK (expires_on >= appointed_on)
 );
+COMMENT ON COLUMN energy_manager.expires_on IS 'the last day of the term; null: without end';
+COMMENT ON COLUMN energy_manager.filed_on IS 'when the appointment was filed with the energy authority (Art. 55)';
 
 CREATE TABLE process_unit (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -98,7 +103,9 @@ CREATE TABLE point_assignment (
     EXCLUDE USING gist (point_id WITH =, tstzrange(from_at, to_at) WITH &&)
 );
 COMMENT ON COLUMN point_assignment.in_boundary IS 'counts to the total of its process unit, or only checks it';
+COMMENT ON COLUMN point_assignment.output_kind IS 'the usage of a day is an output of line_id, of this kind';
 CREATE INDEX ON point_assignment (process_unit_id);
+CREATE INDEX ON point_assignment (line_id) WHERE output_kind IS NOT NULL;
 """
 
 

@@ -48,16 +48,44 @@ CREATE INDEX ON finding (point_id, from_at);
 
 CREATE TABLE output (
     line_id bigint NOT NULL REFERENCES production_line, kind text NOT NULL
-        CHECK (kind IN ('production', 'output_value', 'value_added', 'it_electricity')),
+        CHECK (kind IN ('production', 'output_value', 'value_added', 'it_electricity', 'capacity')),
     grain text NOT NULL CHECK (grain IN ('day', 'month', 'year')), period date NOT NULL, revision integer NOT NULL,
     value numeric NOT NULL CHECK (value >= 0), unit text NOT NULL, reported_by text NOT NULL,
     reported_at timestamptz NOT NULL DEFAULT now(), reason text NOT NULL DEFAULT '',
     PRIMARY KEY (line_id, kind, grain, period, revision)
 );
 
+COMMENT ON COLUMN output.kind IS 'capacity: what holds from the period''s first day on, until the next one';
+
 CREATE VIEW output_current AS
 SELECT DISTINCT ON (line_id, kind, grain, period) * FROM output
 ORDER BY line_id, kind, grain, period, revision DESC;
+
+-- Conditions of a line that correct its limits (level_correction), from a month on. Without a value: withdrawn.
+CREATE TABLE correction_input (
+    line_id bigint NOT NULL REFERENCES production_line, input_key text NOT NULL, from_month date NOT NULL,
+    revision integer NOT NULL, value numeric, evidence text NOT NULL, reported_by text NOT NULL,
+    reported_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (line_id, input_key, from_month, revision)
+);
+
+CREATE VIEW correction_input_current AS
+SELECT DISTINCT ON (line_id, input_key, from_month) * FROM correction_input
+ORDER BY line_id, input_key, from_month, revision DESC;
+
+-- Heating values by lot. Their mass-weighted mean stands in for the annex in that month, at the unit and all below it
+-- (the nearest unit with lots counts). A lot without a mass was withdrawn.
+CREATE TABLE measured_lhv (
+    process_unit_id bigint NOT NULL REFERENCES process_unit, carrier_key text NOT NULL REFERENCES carrier,
+    month date NOT NULL, lot text NOT NULL, revision integer NOT NULL,
+    mass numeric CHECK (mass > 0), lhv_kj numeric CHECK (lhv_kj > 0), sampled_on date, evidence text NOT NULL,
+    reason text NOT NULL DEFAULT '', reported_by text NOT NULL, reported_at timestamptz NOT NULL DEFAULT now(),
+    CHECK ((mass IS NULL) = (lhv_kj IS NULL)), PRIMARY KEY (process_unit_id, carrier_key, month, lot, revision)
+);
+COMMENT ON COLUMN measured_lhv.mass IS 'in the canonical unit of the carrier (kg, m3); lhv_kj is per one of these';
+
+CREATE VIEW measured_lhv_current AS
+SELECT DISTINCT ON (process_unit_id, carrier_key, month, lot) * FROM measured_lhv
+ORDER BY process_unit_id, carrier_key, month, lot, revision DESC;
 
 CREATE TABLE ratio (
     line_id bigint NOT NULL REFERENCES production_line, variant_key text NOT NULL,
@@ -66,10 +94,16 @@ CREATE TABLE ratio (
     level_id bigint REFERENCES efficiency_level, benchmark numeric, baseline numeric, level_confidence text,
     status text NOT NULL CHECK (status IN ('at_benchmark', 'between', 'below_baseline', 'unknown')),
     ratio numeric, position numeric, reason text, is_provisional boolean NOT NULL,
+    quota_limit_id bigint REFERENCES quota_limit, quota_level_1 numeric, quota_level_2 numeric, quota_level_3 numeric,
+    quota_grade text CHECK (quota_grade IN ('1', '2', '3', 'none')), corrections jsonb NOT NULL DEFAULT '[]',
+    output_source text CHECK (output_source IN ('reported', 'metered', 'both')),
     windows_expected integer NOT NULL, windows_received integer NOT NULL, windows_estimated integer NOT NULL,
     factor_set text, has_recalled_factor boolean NOT NULL DEFAULT false, computed_at timestamptz NOT NULL,
     PRIMARY KEY (line_id, variant_key, grain, period)
 );
+COMMENT ON TABLE ratio IS 'months only: figures of longer periods are sums of months, made when asked for';
+COMMENT ON COLUMN ratio.quota_grade IS 'none: over the limit of existing plants; null: no limit or no value';
+COMMENT ON COLUMN ratio.corrections IS 'what the limits (and levels) here were corrected by, see level_correction';
 CREATE INDEX ON ratio (grain, period, status);
 
 CREATE TABLE figure_revision (
@@ -88,9 +122,11 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the derived tables; readings can rebuild all but the revisions and the outputs."""
+    op.execute("DROP VIEW measured_lhv_current")
     op.execute("DROP VIEW output_current")
+    op.execute("DROP VIEW correction_input_current")
     for table in (
-        *("figure_revision", "ratio", "output", "finding"),
+        *("figure_revision", "ratio", "measured_lhv", "correction_input", "output", "finding"),
         *("energy_month", "energy_day", "energy_hour", "usage_month", "usage_day", "usage_hour"),
     ):
         op.execute(f"DROP TABLE {table}")  # one by one: a hypertable may not be dropped along with others

@@ -32,9 +32,15 @@ CREATE TABLE audit (
 CREATE TABLE intensity_target (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, district_code text NOT NULL REFERENCES district,
     target_key text NOT NULL, base_year smallint NOT NULL, target_year smallint NOT NULL,
-    reduction_pct numeric NOT NULL, source text NOT NULL, confidence text NOT NULL, recorded_at timestamptz NOT NULL
-        DEFAULT now(), UNIQUE (district_code, target_key, base_year, target_year)
+    reduction_pct numeric NOT NULL CHECK (reduction_pct > 0 AND reduction_pct < 100), revision integer NOT NULL,
+    source text NOT NULL, confidence text NOT NULL CHECK (confidence IN ('confirmed', 'recalled')),
+    recorded_by text NOT NULL, recorded_at timestamptz NOT NULL DEFAULT now(), CHECK (target_year > base_year),
+    UNIQUE (district_code, target_key, base_year, target_year, revision)
 );
+
+CREATE VIEW intensity_target_current AS
+SELECT DISTINCT ON (district_code, target_key, base_year, target_year) * FROM intensity_target
+ORDER BY district_code, target_key, base_year, target_year, revision DESC;
 
 CREATE TABLE entered_figure (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, district_code text REFERENCES district,
@@ -45,17 +51,22 @@ CREATE TABLE entered_figure (
     UNIQUE NULLS NOT DISTINCT (district_code, enterprise_id, kind, year, revision)
 );
 
+CREATE VIEW entered_figure_current AS
+SELECT DISTINCT ON (district_code, enterprise_id, kind, year) * FROM entered_figure
+ORDER BY district_code, enterprise_id, kind, year, revision DESC;
+
 CREATE TABLE energy_budget (
     enterprise_id bigint NOT NULL REFERENCES enterprise, year smallint NOT NULL, revision integer NOT NULL,
-    method text NOT NULL CHECK (method IN ('baseline', 'historical')), budget_tce numeric NOT NULL,
+    method text NOT NULL CHECK (method IN ('baseline', 'historical')), budget_tce numeric NOT NULL
+        CHECK (budget_tce > 0), conversion text NOT NULL CHECK (conversion IN ('equivalent', 'equal')),
+    basis jsonb NOT NULL DEFAULT '{}',
     source text NOT NULL, recorded_by text NOT NULL, recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (enterprise_id, year, revision)
 );
+COMMENT ON COLUMN energy_budget.basis IS 'what the method was fed with, where it was not stated as a figure alone';
 
-CREATE TABLE warning_rule_set (
-    key text PRIMARY KEY, title text NOT NULL, rules jsonb NOT NULL, valid_from date, valid_to date,
-    source text NOT NULL, confidence text NOT NULL
-);
+CREATE VIEW energy_budget_current AS
+SELECT DISTINCT ON (enterprise_id, year) * FROM energy_budget ORDER BY enterprise_id, year, revision DESC;
 
 CREATE TABLE rule (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key text NOT NULL UNIQUE,
@@ -112,7 +123,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the control tables."""
+    op.execute("DROP VIEW energy_budget_current, entered_figure_current, intensity_target_current")
     op.execute(
-        "DROP TABLE delivery, endpoint, event, alert, rule, warning_rule_set, energy_budget, entered_figure,"
+        "DROP TABLE delivery, endpoint, event, alert, rule, energy_budget, entered_figure,"
         " intensity_target, audit, api_key, principal"
     )

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Response
@@ -41,3 +41,8 @@ def csv_response(
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
     )
+
+
+def rows_csv(name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, is_for_excel: bool) -> Response:
+    """Return rows by column name as a CSV file; a column that a row does not have stays empty."""
+    return csv_response(name, columns, ([row.get(c) for c in columns] for row in rows), is_for_excel=is_for_excel)

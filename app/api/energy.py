@@ -99,7 +99,7 @@ def get_energy(
     """Of an enterprise, of a district (its enterprises at the time), else of everything in scope. `by_carrier` splits
     the range by carrier and flow; filters give one of them as a series.
     """
-    _check_subject(connection, caller.scope, enterprise_id, district)
+    check_subject(connection, caller.scope, enterprise_id, district)
     check_as_of(asked, as_of)
     question = energy.Question(asked.grain, asked.start, asked.end, enterprise_id, district, carrier, flow, as_of)
     return {
@@ -113,7 +113,7 @@ def get_energy(
     }
 
 
-def _check_subject(connection: Transaction, scope: Scope, enterprise_id: int | None, district: str | None) -> None:
+def check_subject(connection: Transaction, scope: Scope, enterprise_id: int | None, district: str | None) -> None:
     if enterprise_id is not None:
         enterprises.enterprise(connection, scope, enterprise_id)
     if district is not None and scope.district_code not in (None, district):

@@ -1,72 +1,135 @@
 """Why a figure is what it is: the chain from the figure down to raw readings, receipts, meters and factors."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime
-from pydantic_core import to_json
+from fastapi import APIRouter, Depends, Query
 
+from app.api import explanations as shapes
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
-from app.domain.calendar import hour_floor, month_of
+from app.api.energy import check_subject
+from app.api.quarantine import LANES
+from app.api.shapes import DistrictFilter, IdFilter
+from app.db.figures.energy import Question
+from app.domain import grid
+from app.domain.calendar import BUSINESS_ZONE
 from app.errors import Invalid
 from app.pipeline import explain
 
-router = APIRouter(prefix="/api/v1/explain", tags=["explain"])
+PREFIX = "/api/v1/explain"
+router = APIRouter(prefix=PREFIX, tags=["explain"])
 Reader = Annotated[Caller, Depends(allow(*EVERYONE))]
 Id = Annotated[int, Query(ge=1, le=2**62, examples=[31])]
+Start = tuple[str, date | datetime]
 
 
-def _answer(found: dict[str, Any]) -> Response:
-    return Response(to_json(found, serialize_unknown=True), media_type="application/json")
-
-
-@router.get("/usage", summary="Explain usage of a point 用量溯源")
-def explain_usage(
-    caller: Reader,
-    connection: Transaction,
-    point_id: Id,
-    day: Annotated[date | None, Query(description="a business day", examples=["2026-10-10"])] = None,
-    month: Annotated[date | None, Query(description="any day of a month", examples=["2026-10-01"])] = None,
-    hour: Annotated[AwareDatetime | None, Query(description="an instant in the hour")] = None,
-) -> Response:
-    """One of hour, day and month. Readings with their receipts and overrides, meters with multipliers, findings,
-    revisions; `derived_quantity` is computed again by the rules, `agrees` compares it with the stored figure.
-    """
-    given = [name for name, value in (("hour", hour), ("day", day), ("month", month)) if value is not None]
-    if len(given) != 1:
+def _asked(
+    period: Annotated[
+        str,
+        Query(
+            max_length=40,
+            description="a month `2026-10`, a business day `2026-10-01`, or an hour `2026-10-01T08:00:00+08:00`",
+            examples=["2026-10-01"],
+        ),
+    ],
+) -> Start:
+    try:
+        return grid.period(period)
+    except ValueError as error:
         raise Invalid(
-            "give one of hour, day and month",
-            detail_zh="请给出 hour、day、month 之一",
-            errors=[{"location": ["query", "hour / day / month"], "message": f"{len(given)} given"}],
-        )
-    start = hour_floor(hour) if hour else month_of(month) if month else day
-    assert start is not None  # noqa: S101 - one of the three was given
-    return _answer(explain.usage(connection, caller.scope, point_id, given[0], start))
+            str(error),
+            detail_zh=f"period 有误：{error}",
+            errors=[{"location": ["query", "period"], "message": str(error)}],
+        ) from error
 
 
-@router.get("/energy", summary="Explain energy of a process unit 能耗溯源")
+Asked = Annotated[Start, Depends(_asked)]
+
+
+@router.get("/usage", response_model=shapes.UsageExplanation, summary="Explain usage of a point 用量溯源")
+def explain_usage(caller: Reader, connection: Transaction, asked: Asked, point_id: Id) -> dict[str, Any]:
+    """Meters with serial and multiplier, the accepted steps, every reading with its receipt and edits, findings,
+    revisions. `derived` is computed again from the readings by the rules; `agrees` holds it against the table. A month
+    names its days.
+    """
+    found = explain.usage(connection, caller.scope, point_id, *asked)
+    for part in found["parts"]:
+        part["explain"] = _link("usage", part, point_id=point_id)
+    for reading in found["readings"]:
+        reading["lane"] = None if reading["lane"] is None else LANES[reading["lane"]]
+    return found
+
+
+@router.get("/energy", response_model=shapes.EnergyExplanation, summary="Explain energy of a process unit 能耗溯源")
 def explain_energy(
     caller: Reader,
     connection: Transaction,
+    asked: Asked,
     process_unit_id: Id,
     carrier: Annotated[str, Query(max_length=60, examples=["electricity"])],
-    start: Annotated[date, Query(description="the day, or a day of the month", examples=["2026-10-01"])],
     flow: Literal["in", "out", "recovered", "feedstock"] = "in",
-    grain: Literal["day", "month"] = "month",
-) -> Response:
-    """The points that counted, what each gave, and every factor row that may convert the carrier, with its source."""
-    first = month_of(start) if grain == "month" else start
-    return _answer(explain.energy(connection, caller.scope, process_unit_id, carrier, flow, grain, first))
+) -> dict[str, Any]:
+    """What each point gave, derived again from its readings, and the coefficients with the rows they were taken from:
+    set, edition, source, confidence, measured heating values.
+    """
+    found = explain.energy(connection, caller.scope, process_unit_id, carrier, flow, *asked)
+    for point in found["points"]:
+        point["explain"] = _link("usage", found, point_id=point["point_id"])
+    return found
 
 
-@router.get("/ratio", summary="Explain a ratio 能效比值溯源")
-def explain_ratio(
+@router.get("/ratio", response_model=shapes.RatioExplanation, summary="Explain a ratio 能效比值溯源")
+def explain_ratio(caller: Reader, connection: Transaction, now: Now, asked: Asked, line_id: Id) -> dict[str, Any]:
+    """Energy with signs, outputs with corrections, the indicator and the level with their citations, and the judgement
+    made again from the readings. Ratios are of months.
+    """
+    grain, start = asked
+    if grain != "month":
+        raise Invalid(
+            f"ratios are of months, {start} is none: write 2026-10",
+            detail_zh="能效比值按月计算：请写 2026-10",
+            errors=[{"location": ["query", "period"], "message": "not a month"}],
+        )
+    found = explain.ratio(connection, caller.scope, line_id, start, now)
+    for part in found["parts"]:
+        part["explain"] = _energy_link(part, part)
+    return found
+
+
+@router.get("/total", response_model=shapes.TotalExplanation, summary="Explain an energy total 总量溯源")
+def explain_total(
     caller: Reader,
     connection: Transaction,
-    now: Now,
-    line_id: Id,
-    month: Annotated[date, Query(description="any day of the month", examples=["2026-10-01"])],
-) -> Response:
-    """The energy rows, the outputs with corrections, the level with its citation, and the judgement made again."""
-    return _answer(explain.ratio(connection, caller.scope, line_id, month_of(month), now))
+    asked: Asked,
+    enterprise_id: IdFilter = None,
+    district: DistrictFilter = None,
+) -> dict[str, Any]:
+    """Of an enterprise, a district, else of everything in scope: what the total is the sum of, each part with where it
+    is explained itself. `derived` is the sum of the parts.
+    """
+    grain, start = asked
+    check_subject(connection, caller.scope, enterprise_id, district)
+    found = explain.total(
+        connection, caller.scope, Question(grain, start, grid.next_start(grain, start), enterprise_id, district)
+    )
+    for part in found["parts"]:
+        is_enterprise = "uscc" in part
+        part["explain"] = (
+            _link("total", found, enterprise_id=part["enterprise_id"]) if is_enterprise else _energy_link(part, found)
+        )
+    return found
+
+
+def _energy_link(part: dict[str, Any], of: dict[str, Any]) -> str:
+    return _link("energy", of, process_unit_id=part["process_unit_id"], carrier=part["carrier_key"], flow=part["flow"])
+
+
+def _link(kind: str, of: dict[str, Any], **question: object) -> str:
+    """Return where a part is explained."""
+    start = of["start"]
+    if isinstance(start, datetime):
+        period = start.astimezone(BUSINESS_ZONE).isoformat()
+    else:
+        period = start.isoformat()[: 7 if of["grain"] == "month" else 10]
+    return f"{PREFIX}/{kind}?{urlencode({**question, 'period': period})}"

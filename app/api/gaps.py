@@ -22,7 +22,7 @@ class GapDay(Answer):
     """One business day of a gateway."""
 
     day: date = Field(examples=["2026-10-01"])
-    windows_expected: int = Field(description="metering windows in service, even if nothing came", examples=[480])
+    windows_expected: int = Field(description="windows in service until now, even if nothing came", examples=[480])
     windows_received: int = Field(description="windows measured", examples=[470])
     windows_estimated: int = Field(description="inside a gap between two good registers: total exact", examples=[6])
     windows_missing: int = Field(description="expected, and neither received nor estimated", examples=[4])
@@ -80,7 +80,7 @@ def get_gaps(
             detail_zh=f"时间范围须为 1 至 {LONGEST_DAYS} 天",
             errors=[{"location": ["query", "from / to"], "message": "range"}],
         )
-    days = gaps.ledger(connection, gateway, first, until)
+    days = gaps.ledger(connection, gateway, first, until, now)
     for row in days:
         known = row["windows_received"] + row["windows_estimated"]
         row["windows_missing"] = max(0, row["windows_expected"] - known)

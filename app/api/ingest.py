@@ -159,11 +159,16 @@ def send_readings(
 def _commit(request: Request, arrival: Arrival) -> Outcome:
     """Commit a message. A store that lay idle through a restart of the database fails once: then a fresh one tries."""
     try:
-        with _store(request) as store:
-            return store.commit([arrival])[0]
+        return _commit_once(request, arrival)
     except StoreUnavailableError:
-        with _store(request) as store:
-            return store.commit([arrival])[0]
+        return _commit_once(request, arrival)
+
+
+def _commit_once(request: Request, arrival: Arrival) -> Outcome:
+    with _store(request) as store:
+        outcome = store.commit([arrival])[0]
+        store.write_heard(at_once=True)  # its next message may be a quarter of an hour away
+        return outcome
 
 
 def _count(outcome: Outcome) -> None:

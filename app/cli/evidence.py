@@ -1,58 +1,77 @@
-"""`nenghao verify`, `drop-readings`, `explain`: what figures rest on, and whether it is as it was."""
+"""`nenghao verify`, `drop-readings`: what figures rest on, and whether it is as it was."""
 
-import json
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import track
 
-from app.cli.terminal import database, now, out, working
-from app.db import seals
-from app.db.scope import CITY
+from app.cli.terminal import actor, database, err, now, out, working
+from app.db import access, seals
 from app.domain import calendar
 from app.errors import NotFound
-from app.pipeline import explain as explanation
 from app.pipeline import seal
 from app.pipeline import verify as verification
+
+_DAY = ["%Y-%m-%d"]
 
 
 def verify(
     gateway: Annotated[str | None, typer.Option(help="only this gateway 端设备")] = None,
+    first: Annotated[
+        datetime | None, typer.Option("--from", help="only what was committed from this day on 起始日", formats=_DAY)
+    ] = None,
+    end: Annotated[datetime | None, typer.Option("--to", help="and before this day 截止日", formats=_DAY)] = None,
+    heads: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="a worker's log: its chain heads must stand 日志")
+    ] = None,
     details: Annotated[bool, typer.Option(help="a line for every gateway, not only for those with a breach")] = False,
 ) -> None:
     """Recompute chains and readings; name what was altered or removed. Exit status 1 if anything was 校验存证."""
+    from_at, to_at = (day and calendar.day_start(day.date()) for day in (first, end))
+    logged = verification.heads_in(heads.read_text("utf-8").splitlines()) if heads else []
     breaches = unsealed = links = 0
-    with database() as engine, working("verifying") as say:
+    with database() as engine:
         with engine.connect() as connection:
             gateways = seals.gateways(connection, gateway)
         if gateway and not gateways:
-            raise NotFound(f"no gateway {gateway!r} is registered")
-        for number, row in enumerate(gateways, 1):
-            say(f"verifying {row.code} ({number} of {len(gateways)})")
+            raise NotFound(f"no gateway {gateway!r} is registered", detail_zh=f"没有网关 {gateway}")
+        for row in track(gateways, "verifying", console=err, transient=True):
             with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-                verdict = verification.gateway(connection, row.id, row.code)
+                verdict = verification.gateway(connection, row.id, row.code, from_at=from_at, to_at=to_at, heads=logged)
             links, unsealed = links + verdict.links, unsealed + verdict.unsealed
             breaches += len(verdict.breaches)
-            if details:
-                out.print(
-                    f"{row.code}: {verdict.links} links, {verdict.unsealed} receipts not sealed yet", markup=False
-                )
-            for breach in verdict.breaches:
-                out.print(f"{breach.gateway_code}: {breach.kind}: {breach.where}", markup=False, style="red")
-    out.print(f"{len(gateways)} gateways, {links} links, {breaches} breaches, {unsealed} receipts not sealed yet")
+            _show(verdict, is_detailed=details)
+    against = f", {len(logged)} logged heads" if heads else ""
+    out.print(
+        f"{len(gateways)} gateways, {links} links{against}, {breaches} breaches, {unsealed} receipts not sealed yet"
+    )
     if breaches:
         raise typer.Exit(1)
 
 
+def _show(verdict: verification.Verdict, *, is_detailed: bool) -> None:
+    if is_detailed:
+        since = f" since {verdict.oldest_unsealed_at.isoformat()}" if verdict.oldest_unsealed_at else ""
+        line = f"{verdict.gateway_code}: {verdict.links} links, {verdict.unsealed} receipts not sealed yet{since}"
+        out.print(line, markup=False)
+    for breach in verdict.breaches:
+        out.print(f"{breach.gateway_code}: {breach.kind}: {breach.where}", markup=False, style="red")
+
+
 def drop_readings(
-    before: Annotated[datetime, typer.Option(help="drop raw chunks that end by this day", formats=["%Y-%m-%d"])],
+    before: Annotated[datetime, typer.Option(help="drop raw chunks that end by this day 截止日", formats=_DAY)],
     yes: Annotated[bool, typer.Option("--yes", help="do it; without this it is only shown 确认执行")] = False,
 ) -> None:
-    """Drop old raw readings, each chunk of 7 days under a tombstone; figures stay. Verify first 清理原始读数."""
+    """Verify, then drop old raw readings, each chunk of 7 days under a tombstone; figures stay 清理原始读数."""
     before_at = calendar.day_start(before.date())
-    with database() as engine:
+    with database() as engine, working("verifying and dropping" if yes else "looking"):
         if yes:
             chunks = seal.drop_readings(engine, before_at, now())
+            with engine.begin() as connection:
+                detail = {"before": before_at.isoformat(), "chunks": len(chunks)}
+                access.record(connection, actor(), "readings.drop", "reading", detail)
         else:
             with engine.connect() as connection:
                 chunks = seals.reading_chunks(connection, before_at)
@@ -61,26 +80,7 @@ def drop_readings(
     out.print(f"{len(chunks)} chunks")
 
 
-def explain(
-    kind: Annotated[str, typer.Argument(help="usage (of a point) or ratio (of a line) 用量或比值")],
-    subject_id: Annotated[int, typer.Argument(help="id of the point or line")],
-    period: Annotated[datetime, typer.Argument(help="day, or any day of the month", formats=["%Y-%m-%d"])],
-    grain: Annotated[str, typer.Option(help="day or month, for usage")] = "month",
-) -> None:
-    """Derive a figure again from its raw rows and print the chain as JSON; exit status 1 if it differs 溯源."""
-    start = period.date() if grain == "day" else calendar.month_of(period.date())
-    with database() as engine, engine.connect() as connection:
-        if kind == "ratio":
-            found = explanation.ratio(connection, CITY, subject_id, calendar.month_of(start), now())
-        else:
-            found = explanation.usage(connection, CITY, subject_id, grain, start)
-    out.print(json.dumps(found, ensure_ascii=False, indent=1, default=str), markup=False)
-    if not found["agrees"]:
-        raise typer.Exit(1)
-
-
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command()(verify)
     app.command("drop-readings")(drop_readings)
-    app.command()(explain)

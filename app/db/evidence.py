@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from app.db.scope import Scope
+from app.domain.accounting import CoalFactor, EmissionFactor
 from app.errors import NotFound
 
 Rows = list[dict[str, Any]]
@@ -16,20 +17,23 @@ def _rows(connection: Connection, statement: str, **values: object) -> Rows:
     return [dict(row) for row in connection.execute(text(statement), values).mappings()]
 
 
+_ENTERPRISE = "e.id AS enterprise_id, e.uscc, e.name_zh AS enterprise_name_zh, e.name_en AS enterprise_name_en"
+
+
 def point(connection: Connection, scope: Scope, point_id: int) -> dict[str, Any]:
     """Return who a point is; outside the scope NotFound, like one that is not there."""
     found = _rows(
         connection,
         "SELECT p.id AS point_id, g.code AS gateway_code, p.code, p.name_zh, p.name_en, p.signal, p.unit AS wire_unit,"
-        " p.carrier_key, coalesce(c.unit, m.canonical_unit) AS unit, e.id AS enterprise_id, e.name_zh AS"
-        " enterprise_name_zh, e.name_en AS enterprise_name_en FROM point p JOIN gateway g ON g.id = p.gateway_id"
+        f" m.canonical_per_unit, p.carrier_key, coalesce(c.unit, m.canonical_unit) AS unit, {_ENTERPRISE}"
+        " FROM point p JOIN gateway g ON g.id = p.gateway_id"
         " JOIN enterprise e ON e.id = g.enterprise_id JOIN unit_of_measure m ON m.unit = p.unit"
         f" LEFT JOIN carrier c ON c.carrier_key = p.carrier_key WHERE p.id = :id AND {scope.enterprises_sql()}",
         id=point_id,
         **scope.parameters(),
     )
     if not found:
-        raise NotFound(f"there is no point {point_id}", detail_zh=f"没有测点 {point_id}")
+        raise NotFound(f"there is no point {point_id} in your scope", detail_zh=f"您的范围内没有测点 {point_id}")
     return found[0]
 
 
@@ -38,45 +42,50 @@ def owner(connection: Connection, scope: Scope, table: str, subject_id: int) -> 
     unit = "s.id" if table == "process_unit" else "s.process_unit_id"
     found = _rows(
         connection,
-        f"SELECT s.id, s.code, s.name_zh, s.name_en, e.id AS enterprise_id, e.name_zh AS enterprise_name_zh,"
-        f" e.name_en AS enterprise_name_en FROM {table} s JOIN process_unit u ON u.id = {unit}"
+        f"SELECT s.id, s.code, s.name_zh, s.name_en, {_ENTERPRISE} FROM {table} s JOIN process_unit u ON u.id = {unit}"
         f" JOIN enterprise e ON e.id = u.enterprise_id WHERE s.id = :id AND {scope.enterprises_sql()}",
         id=subject_id,
         **scope.parameters(),
     )
     if not found:
-        raise NotFound(f"there is no {table.replace('_', ' ')} {subject_id}", detail_zh=f"没有 {subject_id}")
+        named = table.replace("_", " ")
+        raise NotFound(f"there is no {named} {subject_id} in your scope", detail_zh=f"您的范围内没有 {subject_id}")
     return found[0]
 
 
+# Every entry of an instant, the one that counts marked: of an instant with overrides these hold all entries.
+_READINGS = """
+WITH entry AS (
+  SELECT r.ts, r.value, r.quality, r.receipt_id, 0 AS rank, 'gateway' AS origin, NULL AS actor, NULL AS reason,
+         NULL AS evidence, NULL::timestamptz AS recorded_at
+  FROM reading r WHERE r.point_id = :p AND r.ts BETWEEN :f AND :t
+    AND NOT EXISTS (SELECT 1 FROM reading_override o WHERE o.point_id = r.point_id AND o.ts = r.ts)
+  UNION ALL
+  SELECT o.ts, o.value, o.quality, o.receipt_id, o.rank, o.origin, o.actor, o.reason, o.evidence, o.recorded_at
+  FROM reading_override o WHERE o.point_id = :p AND o.ts BETWEEN :f AND :t
+)
+SELECT e.ts, CAST(e.value AS numeric) AS value, e.quality, e.rank, e.origin, e.actor, e.reason, e.evidence,
+       e.recorded_at, max(e.rank) OVER same = e.rank AND count(*) OVER top = 1 AS counts,
+       e.receipt_id, g.code AS gateway_code, c.epoch, c.lane, c.seq, c.sent_at, c.received_at, c.committed_at
+FROM entry e LEFT JOIN receipt c ON c.id = e.receipt_id LEFT JOIN gateway g ON g.id = c.gateway_id
+WINDOW same AS (PARTITION BY e.ts), top AS (PARTITION BY e.ts, e.rank)
+ORDER BY e.ts, e.rank, e.receipt_id LIMIT :limit"""
+
+
 def readings(connection: Connection, point_id: int, from_at: datetime, to_at: datetime, limit: int) -> Rows:
-    """Return the entries of every instant of [from, to], the counting value beside them, and their receipts."""
-    return _rows(
-        connection,
-        "WITH entry AS (SELECT r.ts, r.value, r.quality, r.receipt_id, 0 AS rank, 'gateway' AS origin, NULL AS actor,"
-        "  NULL AS reason FROM reading r WHERE r.point_id = :p AND r.ts BETWEEN :f AND :t AND NOT EXISTS (SELECT 1"
-        "  FROM reading_override o WHERE o.point_id = r.point_id AND o.ts = r.ts)"
-        "  UNION ALL SELECT o.ts, o.value, o.quality, o.receipt_id, o.rank, o.origin, o.actor, o.reason"
-        "  FROM reading_override o WHERE o.point_id = :p AND o.ts BETWEEN :f AND :t)"
-        " SELECT e.ts, CAST(e.value AS numeric)::text AS value, e.quality, e.rank, e.origin, e.actor, e.reason,"
-        "  e.receipt_id, c.epoch, c.lane, c.seq, c.committed_at, v.is_disputed,"
-        "  (NOT v.is_disputed AND e.value IS NOT DISTINCT FROM v.value) AS counts FROM entry e"
-        "  LEFT JOIN receipt c ON c.id = e.receipt_id LEFT JOIN LATERAL (SELECT f.value, f.is_disputed"
-        "  FROM reading_effective f WHERE f.point_id = :p AND f.ts = e.ts) v ON true"
-        " ORDER BY e.ts, e.rank LIMIT :limit",
-        p=point_id,
-        f=from_at,
-        t=to_at,
-        limit=limit,
-    )
+    """Return the entries of every instant of [from, to] with their receipts, and whether each is the one that counts.
+
+    Two entries at the highest rank are a dispute: neither counts.
+    """
+    return _rows(connection, _READINGS, p=point_id, f=from_at, t=to_at, limit=limit)
 
 
 def installations(connection: Connection, point_id: int, from_at: datetime, to_at: datetime) -> Rows:
     """Return the meters in place during [from, to), with multiplier, digits and registers at the exchange."""
     return _rows(
         connection,
-        "SELECT serial, from_at, to_at, multiplier::text, digits, rated_load::text, initial_register::text,"
-        " final_register::text FROM meter_installation WHERE point_id = :p AND from_at < :t"
+        "SELECT id, serial, from_at, to_at, multiplier, digits, rated_load, initial_register, final_register,"
+        " verified_until FROM meter_installation WHERE point_id = :p AND from_at < :t"
         " AND coalesce(to_at, 'infinity') > :f ORDER BY from_at",
         p=point_id,
         f=from_at,
@@ -84,78 +93,109 @@ def installations(connection: Connection, point_id: int, from_at: datetime, to_a
     )
 
 
-def findings(connection: Connection, point_id: int, from_at: datetime, to_at: datetime) -> Rows:
-    """Return the findings that start in [from, to)."""
+def assignments(connection: Connection, point_id: int, from_at: datetime, to_at: datetime) -> Rows:
+    """Return where a point counted during [from, to)."""
     return _rows(
         connection,
-        "SELECT id, reason, from_at, to_at, detail, closed_at, closed_by, note FROM finding"
-        " WHERE point_id = :p AND from_at >= :f AND from_at < :t ORDER BY from_at",
+        "SELECT a.from_at, a.to_at, a.process_unit_id, u.code AS process_unit, a.flow, a.in_boundary,"
+        " a.expected_interval_s FROM point_assignment a JOIN process_unit u ON u.id = a.process_unit_id"
+        " WHERE a.point_id = :p AND a.from_at < :t AND coalesce(a.to_at, 'infinity') > :f ORDER BY a.from_at",
         p=point_id,
         f=from_at,
         t=to_at,
     )
 
 
-def contributions(
-    connection: Connection, unit_id: int, carrier: str, flow: str, from_at: datetime, to_at: datetime
-) -> Rows:
-    """Return what each point in the boundary of a unit gave in [from, to), hour by hour of its assignment."""
+def assignments_at(connection: Connection, process_unit_id: int, from_at: datetime, to_at: datetime) -> Rows:
+    """Return all assignments in [from, to) of the points that counted to a unit in it: an hour has one owner."""
     return _rows(
         connection,
-        "SELECT p.id AS point_id, g.code AS gateway_code, p.code, h.hour_at, h.quantity FROM point_assignment a"
-        " JOIN point p ON p.id = a.point_id AND p.carrier_key = :carrier JOIN gateway g ON g.id = p.gateway_id"
-        " JOIN usage_hour h ON h.point_id = p.id AND h.hour_at >= greatest(a.from_at, :f)"
-        "  AND h.hour_at < least(coalesce(a.to_at, 'infinity'), :t) AND h.quantity IS NOT NULL"
-        " WHERE a.process_unit_id = :unit AND a.flow = :flow AND a.in_boundary ORDER BY 1, 4",
-        unit=unit_id,
-        carrier=carrier,
-        flow=flow,
+        "SELECT a.point_id, g.code AS gateway_code, p.code, p.carrier_key, a.from_at, a.to_at, a.process_unit_id,"
+        " a.flow, a.in_boundary FROM point_assignment a JOIN point p ON p.id = a.point_id"
+        " JOIN gateway g ON g.id = p.gateway_id"
+        " WHERE p.carrier_key IS NOT NULL AND a.from_at < :t AND coalesce(a.to_at, 'infinity') > :f"
+        " AND EXISTS (SELECT 1 FROM point_assignment m WHERE m.point_id = a.point_id AND m.process_unit_id = :unit"
+        "  AND m.in_boundary AND m.from_at < :t AND coalesce(m.to_at, 'infinity') > :f)"
+        " ORDER BY a.point_id, a.from_at",
+        unit=process_unit_id,
         f=from_at,
         t=to_at,
     )
 
 
-def factors(connection: Connection, carrier: str) -> Rows:
-    """Return the rows that may convert a carrier, with edition, validity, source and confidence."""
+def findings(connection: Connection, point_id: int, from_at: datetime, to_at: datetime) -> Rows:
+    """Return the findings that reach into [from, to)."""
     return _rows(
         connection,
-        "SELECT f.factor_key, f.factor_set, f.kgce_per_unit::text, f.unit, f.basis, f.edition, f.valid_from,"
-        " f.valid_to, f.confidence, f.source FROM carrier c JOIN standard_coal_factor f"
-        " ON f.factor_key IN (c.equivalent_factor_key, c.equal_factor_key) WHERE c.carrier_key = :carrier"
-        " ORDER BY f.factor_key, f.valid_from NULLS FIRST",
-        carrier=carrier,
+        "SELECT id, reason, from_at, to_at, detail, closed_at, closed_by, note FROM finding"
+        " WHERE point_id = :p AND from_at < :t AND to_at >= :f ORDER BY from_at, id",
+        p=point_id,
+        f=from_at,
+        t=to_at,
     )
 
 
-def energy_rows(connection: Connection, units: Sequence[int], month: date) -> Rows:
-    """Return the month's energy of process units, by carrier and flow."""
+def coal_factor(connection: Connection, chosen: CoalFactor | None) -> dict[str, Any] | None:
+    """Return a row of the standard coal table with its citation."""
+    found = _rows(
+        connection,
+        "SELECT factor_key, factor_set, kgce_per_unit, unit, lhv, lhv_unit, basis, edition, valid_from, valid_to,"
+        " confidence, source FROM standard_coal_factor WHERE factor_key = :key AND factor_set = :set"
+        " AND valid_from IS NOT DISTINCT FROM :since",
+        key=chosen.factor_key if chosen else "",
+        set=chosen.factor_set if chosen else "",
+        since=chosen.valid_from if chosen else None,
+    )
+    return found[0] if found else None
+
+
+def emission_factor(connection: Connection, chosen: EmissionFactor | None) -> dict[str, Any] | None:
+    """Return a row of the CO2 table with its citation."""
+    found = _rows(
+        connection,
+        "SELECT factor_key, factor_set, year, factor_value, factor_unit, lhv, lhv_unit, carbon_content_tc_per_gj,"
+        " oxidation_rate_pct, edition, confidence, source FROM emission_factor WHERE factor_type = :type"
+        " AND factor_key = :key AND factor_set = :set AND year IS NOT DISTINCT FROM :year",
+        type=chosen.factor_type if chosen else "",
+        key=chosen.factor_key if chosen else "",
+        set=chosen.factor_set if chosen else "",
+        year=chosen.year if chosen else None,
+    )
+    return found[0] if found else None
+
+
+def energy_rows(connection: Connection, units: Sequence[int], grain: str, starts: Sequence[date]) -> Rows:
+    """Return the energy of process units in months or days, each row by unit, carrier and flow."""
     return _rows(
         connection,
-        "SELECT x.process_unit_id, u.code AS process_unit, x.carrier_key, x.flow, x.quantity::text,"
-        " x.equivalent_kgce::text, x.equal_kgce::text, x.co2_kg::text, x.factor_set FROM energy_month x"
-        " JOIN process_unit u ON u.id = x.process_unit_id WHERE x.process_unit_id = ANY(:units) AND x.month = :month"
-        " ORDER BY 2, 3, 4",
+        f"SELECT x.process_unit_id, u.code AS process_unit, x.{grain} AS start, x.carrier_key, x.flow, x.quantity,"
+        " c.unit, x.equivalent_kgce, x.equal_kgce, x.factor_set"
+        f" FROM energy_{grain} x JOIN process_unit u ON u.id = x.process_unit_id"
+        f" JOIN carrier c USING (carrier_key) WHERE x.process_unit_id = ANY(:units) AND x.{grain} = ANY(:starts)"
+        " ORDER BY 3, 2, 4, 5",
         units=list(units),
-        month=month,
+        starts=list(starts),
     )
 
 
-def output_rows(connection: Connection, line_id: int, first: date, end: date) -> Rows:
-    """Return every output of a line in [first, end), corrected ones with their revisions."""
+def output_rows(connection: Connection, line_id: int, kind: str, first: date, end: date) -> Rows:
+    """Return every output of a line and kind in [first, end), corrected ones with their revisions."""
     return _rows(
         connection,
-        "SELECT kind, grain, period, revision, value::text, unit, reported_by, reported_at, reason FROM output"
-        " WHERE line_id = :line AND period >= :first AND period < :end ORDER BY kind, grain, period, revision",
+        "SELECT grain, period, revision, value, unit, reported_by, reported_at, reason FROM output"
+        " WHERE line_id = :line AND kind = :kind AND grain IN ('day', 'month') AND period >= :first AND period < :end"
+        " ORDER BY grain, period, revision",
         line=line_id,
+        kind=kind,
         first=first,
         end=end,
     )
 
 
 def stored_row(connection: Connection, table: str, keys: dict[str, object]) -> dict[str, Any] | None:
-    """Return a derived row as text fields, or None where there is none."""
-    condition = " AND ".join(f"t.{name} = :{name}" for name in keys)
-    found = _rows(connection, f"SELECT to_jsonb(t)::text AS row FROM {table} t WHERE {condition}", **keys)
+    """Return a row of a derived table, or None where there is none."""
+    condition = " AND ".join(f"{name} = :{name}" for name in keys)
+    found = _rows(connection, f"SELECT * FROM {table} WHERE {condition}", **keys)
     return found[0] if found else None
 
 
@@ -163,8 +203,19 @@ def level(connection: Connection, level_id: int | None) -> dict[str, Any] | None
     """Return the level that judged a ratio, with its citation."""
     found = _rows(
         connection,
-        "SELECT id, variant_key, benchmark::text, baseline::text, edition, valid_from, valid_to, confidence, source,"
+        "SELECT id, variant_key, benchmark, baseline, edition, valid_from, valid_to, confidence, source,"
         " referenced_standard FROM efficiency_level WHERE id = :id",
         id=level_id,
     )
     return found[0] if found else None
+
+
+def indicator(connection: Connection, variant_key: str) -> dict[str, Any]:
+    """Return how a catalogue variant makes its figure, with its citation."""
+    return _rows(
+        connection,
+        "SELECT variant_key, product_zh, product_en, indicator_zh, unit, direction, carriers, conversion, feedstock,"
+        " base_per_indicator_unit, output_kind, output_unit, confidence, source, note FROM catalogue_variant"
+        " WHERE variant_key = :key",
+        key=variant_key,
+    )[0]

@@ -143,12 +143,17 @@ def energy(
 
 def _energy_of_month(rows: Sequence[tuple[Any, ...]]) -> EnergyOfMonth:
     return EnergyOfMonth(
-        amounts=tuple(EnergyAmount(*row[:6]) for row in rows),
+        amounts=tuple(EnergyAmount(*(*row[:6], _names(row[8]))) for row in rows),
         received=sum(row[6] for row in rows),
         estimated=sum(row[7] for row in rows),
-        factor_sets=frozenset(name for row in rows for name in row[8]),
+        factor_sets=frozenset(name for row in rows for name in _names(row[8])),
         has_recalled_factor=any(row[9] for row in rows),
     )
+
+
+def _names(sets: Sequence[str]) -> tuple[str, ...]:
+    """A row over a change of sets names both, joined."""
+    return tuple(name for joined in sets for name in joined.split(" + "))
 
 
 _EXPECTED = """

@@ -23,6 +23,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     "efficiency_level": ("variant_key", "edition", "valid_from"),
     "quota_limit": ("standard", "domain_en", "product_en", "indicator_zh", "valid_from"),
     "policy_target": ("target_key",),
+    "key_unit_tier": ("tier",),
+    "carrier_class": ("carrier_key",),
+    "warning_rule_set": ("key",),
     "rule": ("key",),
 }
 # An operator may have changed these; a reload does not undo it.

@@ -1,7 +1,7 @@
 """Standard coal and CO2: coefficients, signs of flows, sums. Exact; rounding happens only when a figure is shown."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -21,6 +21,11 @@ EMISSION_SETS: Mapping[str, str] = {
     "heat": "guideline_default",
     "grid_electricity": "MEE/NBS average",
 }
+
+
+# Added to the name of a set where a measured heating value stands in for the set's own: both the annex and the CO2
+# guidelines take a measured value first, so this is part of the set and no second one.
+MEASURED = ", measured LHV"
 
 
 class MixedFactorSets(ValueError):
@@ -101,7 +106,8 @@ def comprehensive_energy_kgce(items: Sequence[EnergyItem], *, feedstock_counts: 
 def refuse_mixed(used: Iterable[tuple[str, str]]) -> None:
     """Raise MixedFactorSets when one item (a carrier, or a kind of emission) appears under two factor sets."""
     sets: dict[str, str] = {}
-    for item, factor_set in used:
+    for item, name in used:
+        factor_set = name.removesuffix(MEASURED)
         if sets.setdefault(item, factor_set) != factor_set:
             raise MixedFactorSets(
                 f"{item}: {sets[item]} and {factor_set} in one inventory; choose one set and recompute the rest"
@@ -179,7 +185,7 @@ LHV_UNITS: Mapping[str, tuple[str, int]] = {"GJ/t": ("kg", 1), "GJ/10^4 Nm3": ("
 
 
 def fuel_co2_kg_per_unit(
-    lhv: Decimal, lhv_unit: str, carbon_content_tc_per_gj: Decimal, oxidation_rate_pct: Decimal
+    lhv: Decimal | Fraction, lhv_unit: str, carbon_content_tc_per_gj: Decimal, oxidation_rate_pct: Decimal
 ) -> Fraction:
     """Return kg CO2 per kg or m3 of a fuel: LHV x carbon content x oxidation x 44/12 (rules, section 8)."""
     per_thousand = LHV_UNITS[lhv_unit][1]
@@ -234,43 +240,93 @@ def co2_kg_per_unit(factor: EmissionFactor, unit: str) -> Decimal | None:
 
 @dataclass(frozen=True, slots=True)
 class FactorTables:
-    """The loaded rows that conversions are taken from; emission_sets names the one CO2 set in use per kind."""
+    """The loaded rows that conversions are taken from; emission_sets names the one CO2 set in use per kind.
+
+    units: unit -> (canonical unit, canonical units in one). measured: (carrier, month) -> mean lower heating value in
+    kJ per canonical unit.
+    """
 
     coal: Sequence[CoalFactor]
     emission: Sequence[EmissionFactor]
-    units: Mapping[str, tuple[str, Decimal]]  # unit -> (canonical unit, canonical units in one)
+    units: Mapping[str, tuple[str, Decimal]]
     emission_sets: Mapping[str, str]
+    measured: Mapping[tuple[str, date], Fraction] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRows:
+    """The rows that convert a carrier on a day; None where none is loaded."""
+
+    equivalent: CoalFactor | None
+    equal: CoalFactor | None
+    emission: EmissionFactor | None
+    is_provisional: bool
 
 
 def conversion_on(carrier: Carrier, tables: FactorTables, day: date) -> Conversion:
     """Return the coefficients of a carrier on a business day.
 
     A fuel has one coefficient, by its heating value, for both totals; a carrier whose coefficient is an equivalent
-    value has an equal value only where one is loaded.
+    value has an equal value only where one is loaded. A measured heating value of the month goes before the annex.
     """
+    rows = rows_on(carrier, tables, day)
+    found = _conversion_by_tables(rows, carrier.unit, tables.units)
+    lhv_kj = tables.measured.get((carrier.carrier_key, day.replace(day=1)))
+    return found if lhv_kj is None else _by_heating_value(found, rows.emission, lhv_kj)
+
+
+def _by_heating_value(found: Conversion, emission: EmissionFactor | None, lhv_kj: Fraction) -> Conversion:
+    """Return a conversion with a measured heating value in the place of the tables' own.
+
+    k = LHV / 29,307 (rules, section 1). CO2 keeps the carbon content and oxidation of its set (section 8); a plain
+    CO2 factor has no heating value to replace.
+    """
+    coefficient = to_decimal(coefficient_from_lhv(lhv_kj), COEFFICIENT_PLACES)
+    known = "" if found.factor_set == NO_FACTOR_SET else found.factor_set
+    measured = replace(
+        found,
+        equivalent=coefficient,
+        equal=coefficient,
+        factor_set=f"{known}{MEASURED}".removeprefix(", "),
+        has_recalled_factor=False,
+    )
+    if emission is None or found.co2_kg is None or emission.lhv_unit is None:
+        return measured
+    carbon, oxidation_pct = emission.carbon_content_tc_per_gj, emission.oxidation_rate_pct
+    if carbon is None or oxidation_pct is None or emission.lhv_unit not in LHV_UNITS:
+        return measured
+    lhv = lhv_kj * LHV_UNITS[emission.lhv_unit][1] / 1000
+    co2_kg = fuel_co2_kg_per_unit(lhv, emission.lhv_unit, carbon, oxidation_pct)
+    return replace(
+        measured, co2_kg=to_decimal(co2_kg, COEFFICIENT_PLACES), emission_set=f"{emission.factor_set}{MEASURED}"
+    )
+
+
+def _conversion_by_tables(rows: ChosenRows, unit: str, units: Mapping[str, tuple[str, Decimal]]) -> Conversion:
+    emission = rows.emission
+    co2_kg = co2_kg_per_unit(emission, unit) if emission else None
+    return Conversion(
+        equivalent=_per_canonical(rows.equivalent, unit, units),
+        equal=_per_canonical(rows.equal, unit, units),
+        factor_set=rows.equivalent.factor_set if rows.equivalent else NO_FACTOR_SET,
+        co2_kg=co2_kg,
+        emission_set=emission.factor_set if emission and co2_kg is not None else None,
+        is_co2_provisional=rows.is_provisional and co2_kg is not None,
+        has_recalled_factor=rows.equivalent is not None and rows.equivalent.is_recalled,
+    )
+
+
+def rows_on(carrier: Carrier, tables: FactorTables, day: date) -> ChosenRows:
+    """Return the rows that convert a carrier on a business day."""
     equivalent = coal_factor_on(tables.coal, carrier.equivalent_factor_key, day)
     equal = equivalent if equivalent and equivalent.basis == "heat value" else None
     if carrier.equal_factor_key is not None:
         equal = coal_factor_on(tables.coal, carrier.equal_factor_key, day)
-    emission, provisional = _emission_on(carrier, tables, day)
-    co2_kg = co2_kg_per_unit(emission, carrier.unit) if emission else None
-    return Conversion(
-        equivalent=_per_canonical(equivalent, carrier.unit, tables.units),
-        equal=_per_canonical(equal, carrier.unit, tables.units),
-        factor_set=equivalent.factor_set if equivalent else NO_FACTOR_SET,
-        co2_kg=co2_kg,
-        emission_set=emission.factor_set if emission and co2_kg is not None else None,
-        is_co2_provisional=provisional and co2_kg is not None,
-        has_recalled_factor=equivalent is not None and equivalent.is_recalled,
-    )
-
-
-def _emission_on(carrier: Carrier, tables: FactorTables, day: date) -> tuple[EmissionFactor | None, bool]:
     if not carrier.emission_type or not carrier.emission_key:
-        return None, False
+        return ChosenRows(equivalent, equal, None, False)
     factor_set = tables.emission_sets.get(carrier.emission_type, "")
     found = emission_factor_of_year(tables.emission, carrier.emission_type, carrier.emission_key, factor_set, day.year)
-    return found or (None, False)
+    return ChosenRows(equivalent, equal, *(found or (None, False)))
 
 
 def _per_canonical(row: CoalFactor | None, unit: str, units: Mapping[str, tuple[str, Decimal]]) -> Decimal | None:
@@ -286,9 +342,12 @@ def _per_canonical(row: CoalFactor | None, unit: str, units: Mapping[str, tuple[
 
 def to_decimal(value: Fraction, places: int) -> Decimal:
     """Return a fraction as a decimal number with at most so many decimals, half to even."""
-    scaled = round(value * 10**places)
-    while places > 0 and scaled % 10 == 0:
-        scaled, places = scaled // 10, places - 1
+    numerator, denominator = value.numerator, value.denominator
+    scaled, rest = divmod(numerator * 10**places, denominator)
+    scaled += 2 * rest > denominator or (2 * rest == denominator and scaled % 2)
+    if not scaled:
+        return Decimal(0)
+    digits = str(scaled)
+    zeros = min(places, len(digits) - len(digits.rstrip("0")))
     # Built from its digits: exact at any length, where arithmetic would cut to the 28 digits of the context.
-    digits = tuple(int(digit) for digit in str(abs(scaled)))
-    return Decimal((int(scaled < 0), digits, -places))
+    return Decimal(f"{digits[: len(digits) - zeros]}E-{places - zeros}")

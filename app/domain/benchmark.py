@@ -3,17 +3,19 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact
 from enum import StrEnum
 from fractions import Fraction
 
-from app.domain.accounting import flow_sign
+from app.domain.accounting import MixedFactorSets, flow_sign, refuse_mixed
 
 Number = Decimal | Fraction | int
 # 天津市"十四五"节能减排工作实施方案: the share of capacity at benchmark level exceeds 30 %.
 CAPACITY_SHARE_TARGET_PCT = 30
 # Provincial data-quality rule: at least 90 % of the expected windows were received.
 COMPLETENESS_MIN = Fraction(9, 10)
+# Wide enough for a sum of amounts; what would be rounded raises instead.
+_EXACT = Context(prec=200, traps=[Inexact])
 
 
 class Direction(StrEnum):
@@ -39,10 +41,14 @@ class Reason(StrEnum):
     UNKNOWN_OUTPUT_UNIT = "unknown_output_unit"
     NO_READINGS = "no_readings"
     NO_FACTOR = "no_factor"
+    MIXED_FACTOR_SETS = "mixed_factor_sets"
     MIXED_UNITS = "mixed_units"
     INCOMPLETE_READINGS = "incomplete_readings"
     MISSING_OUTPUT_DAYS = "missing_output_days"
+    MISSING_MONTHS = "missing_months"
+    INCOMPLETE_OUTPUT = "incomplete_output"
     OPEN_MONTH = "open_month"
+    OPEN_PERIOD = "open_period"
     JUDGED_ON_YEAR = "judged_on_year"
 
 
@@ -185,7 +191,10 @@ class Indicator:
 
 @dataclass(frozen=True, slots=True)
 class EnergyAmount:
-    """Energy of one carrier and flow over a period; a conversion is None where a factor is missing."""
+    """Energy of one carrier and flow over a period; a conversion is None where a factor is missing.
+
+    factor_sets: the sets that the conversions of its parts were taken from.
+    """
 
     carrier_key: str
     unit: str
@@ -193,6 +202,7 @@ class EnergyAmount:
     quantity: Decimal
     equivalent_kgce: Decimal | None
     equal_kgce: Decimal | None
+    factor_sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +239,7 @@ class Period:
     output: Decimal | None  # in the indicator's output unit; None: nothing reported
     is_output_unit_known: bool = True
     has_missing_output_days: bool = False
+    has_incomplete_output: bool = False  # a meter of the output was silent in over 10 % of its windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,19 +260,36 @@ def indicator_energy(indicator: Indicator, amounts: Sequence[EnergyAmount]) -> F
     counted = [amount for amount in amounts if indicator.counts(amount.carrier_key, amount.flow)]
     if indicator.conversion == "physical" and len({amount.unit for amount in counted}) > 1:
         return Reason.MIXED_UNITS
-    total = Fraction(0)
+    if indicator.conversion != "physical" and _is_mixed(counted):
+        return Reason.MIXED_FACTOR_SETS
+    total = Decimal(0)
     for amount in counted:
-        value = {
-            "physical": amount.quantity,
-            "equivalent": amount.equivalent_kgce,
-            "equal": amount.equal_kgce,
-        }[indicator.conversion]
+        value = _converted(amount, indicator.conversion)
         if value is None:
             if amount.quantity == 0:
                 continue
             return Reason.NO_FACTOR
-        total += flow_sign(amount.flow, feedstock_counts=indicator.feedstock_counts) * Fraction(value)
-    return total
+        is_added = flow_sign(amount.flow, feedstock_counts=indicator.feedstock_counts) > 0
+        total = _EXACT.add(total, value) if is_added else _EXACT.subtract(total, value)
+    return Fraction(total)
+
+
+def _converted(amount: EnergyAmount, conversion: str) -> Decimal | None:
+    if conversion == "physical":
+        return amount.quantity
+    return amount.equivalent_kgce if conversion == "equivalent" else amount.equal_kgce
+
+
+def _is_mixed(amounts: Sequence[EnergyAmount]) -> bool:
+    """Whether one carrier was converted by two factor sets, which is no inventory (rules, section 8)."""
+    is_one_each = len({amount.carrier_key for amount in amounts}) == len(amounts)
+    if is_one_each and all(len(amount.factor_sets) <= 1 for amount in amounts):
+        return False
+    try:
+        refuse_mixed((amount.carrier_key, name) for amount in amounts for name in amount.factor_sets)
+    except MixedFactorSets:
+        return True
+    return False
 
 
 def assess(
@@ -277,12 +305,19 @@ def assess(
     missing = _why_no_value(energy, windows, period)
     if missing is not None or known is None or not period.output:
         return Assessment(None, known, Status.UNKNOWN, None, None, missing, not period.is_over)
-    actual = known / Fraction(indicator.base_per_unit) / Fraction(period.output)
-    benchmark, baseline = (level.benchmark, level.baseline) if level else (None, None)
     doubt = _why_provisional(indicator, windows, period)
+    return judged(indicator, known, period.output, level, doubt)
+
+
+def judged(
+    indicator: Indicator, energy: Fraction, output: Number, level: Level | None, doubt: Reason | None
+) -> Assessment:
+    """Return the assessment of a known energy and output (over zero); a doubt makes it provisional."""
+    actual = energy / (Fraction(indicator.base_per_unit) * Fraction(output))
+    benchmark, baseline = (level.benchmark, level.baseline) if level else (None, None)
     return Assessment(
         actual=actual,
-        energy=known,
+        energy=energy,
         status=status(actual, benchmark, baseline, indicator.direction),
         ratio=ratio(actual, benchmark),
         position=position(actual, benchmark, baseline),
@@ -307,6 +342,7 @@ def _why_provisional(indicator: Indicator, windows: Windows, period: Period) -> 
         (not windows.is_complete, Reason.INCOMPLETE_READINGS),
         (not period.is_over, Reason.OPEN_MONTH),
         (period.has_missing_output_days, Reason.MISSING_OUTPUT_DAYS),
+        (period.has_incomplete_output, Reason.INCOMPLETE_OUTPUT),
         (indicator.is_judged_on_year, Reason.JUDGED_ON_YEAR),
     )
     return next((reason for holds, reason in doubts if holds), None)

@@ -4,7 +4,16 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from app.domain.calendar import HOUR, business_day, day_start, hour_ceiling, month_of, next_month
+from app.domain.calendar import (
+    HOUR,
+    business_day,
+    day_bounds,
+    day_start,
+    hour_ceiling,
+    month_bounds,
+    month_of,
+    next_month,
+)
 
 GRAINS = ("hour", "day", "month")
 _MONTH = re.compile(r"\d{4}-\d{2}")
@@ -25,7 +34,7 @@ class Grid:
         found, at = [], self.start
         while at < self.end:
             found.append(at)
-            at = _after(at, self.grain)
+            at = next_start(self.grain, at)
         return found
 
     def __len__(self) -> int:
@@ -49,7 +58,26 @@ def grid(grain: str, start: str | None, end: str | None, now: datetime) -> Grid:
     return Grid(grain, first, last)
 
 
-def _after(at: date | datetime, grain: str) -> date | datetime:
+def period(written: str) -> tuple[str, date | datetime]:
+    """Return (grain, start) of one step by how it is written; ValueError says what is wrong with it.
+
+    `2026-10` is a month, `2026-10-01` a business day, `2026-10-01T08:00:00+08:00` an hour.
+    """
+    if _MONTH.fullmatch(written):
+        return "month", _bound("month", written, "period")
+    grain = "day" if len(written) == len("2026-10-01") else "hour"
+    return grain, _bound(grain, written, "period")
+
+
+def period_bounds(grain: str, start: date | datetime) -> tuple[datetime, datetime]:
+    """Return the half-open UTC bounds of one step."""
+    if isinstance(start, datetime):
+        return start, start + HOUR
+    return day_bounds(start) if grain == "day" else month_bounds(start)
+
+
+def next_start(grain: str, at: date | datetime) -> date | datetime:
+    """Return the start of the step after the one that starts at an instant or day."""
     if grain == "month":
         return next_month(at)
     return at + (HOUR if grain == "hour" else timedelta(days=1))

@@ -3,6 +3,8 @@
 from decimal import Decimal
 from fractions import Fraction
 
+from app.domain.accounting import to_decimal
+
 Exact = Decimal | Fraction | int
 
 
@@ -23,3 +25,11 @@ def round_to(value: Exact, interval: Decimal | int) -> Decimal:
 def round_places(value: Exact, places: int) -> Decimal:
     """Return value rounded half to even to a number of decimals, for display."""
     return round_to(value, Decimal(1).scaleb(-places))
+
+
+def plain(value: Exact | None, places: int = 12) -> str | None:
+    """Return a figure as plain digits with at most so many decimals, half to even, without trailing zeros.
+
+    For the wire, where a figure is a string: twelve decimals are what is stored of derived figures too.
+    """
+    return None if value is None else format(to_decimal(Fraction(value), places), "f")

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 # A gateway keeps at most so many messages unacknowledged in a lane, so a message that is further back than this
 # behind one that came will not come by itself any more.
 WINDOW = 64
+# Streams begin at 0; some devices count from 1.
+FIRST_NUMBERS = 2
 # A gateway sends again after 60 s, then after 120 s more: what is missing for longer is asked for.
 PATIENCE = timedelta(seconds=180)
 # Asked again after 1, 2, 4, … minutes, at most a day apart.
@@ -30,6 +32,17 @@ class Look:
 
     gaps: tuple[Range, ...]
     complete_through: int
+
+
+def beginning(lowest_received: int) -> int:
+    """Return up to which number a stream is settled before anything is known of it but its lowest message so far.
+
+    A new store has at most a window under way, so what is missing below a low number never came. A higher one was
+    reached with the acks of somebody else (another service, a database since lost): the stream begins there.
+    """
+    if lowest_received < FIRST_NUMBERS or lowest_received >= WINDOW + FIRST_NUMBERS:
+        return lowest_received - 1
+    return -1
 
 
 def look_through(complete_through: int, received: Sequence[tuple[int, datetime]], now: datetime) -> Look:

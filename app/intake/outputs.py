@@ -27,7 +27,7 @@ Kind = Literal["production", "output_value", "value_added", "it_electricity"]
 Grain = Literal["day", "month", "year"]
 
 
-def _whole_period(value: Any) -> Any:
+def whole_period(value: Any) -> Any:
     """Read `2026-10` as the first day of the month and `2026` as the first day of the year."""
     missing = {4: "-01-01", 7: "-01"}
     return value + missing.get(len(value), "") if isinstance(value, str) else value
@@ -48,7 +48,7 @@ class OutputEntry(Entry):
     line_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
     kind: Kind = "production"
     grain: Grain
-    period: Annotated[date, BeforeValidator(_whole_period)] = Field(
+    period: Annotated[date, BeforeValidator(whole_period)] = Field(
         description="the day, or the first day of the month or year; 2026-10 will do for a month"
     )
     value: Annotated[Decimal, Field(ge=0, max_digits=30)]

@@ -31,7 +31,7 @@ def run(engine: Engine, now: datetime) -> int:
 
 def recompute(connection: Connection, process_unit_id: int, stretches: Sequence[Stretch]) -> list[date]:
     """Recompute a unit's energy over whole-hour stretches and return the months they touch."""
-    spans = conversion_spans(connection, process_unit_id, stretches)
+    spans = conversion_spans(*factor_tables(connection, process_unit_id), stretches)
     energy.recompute_hours(connection, process_unit_id, stretches, spans)
     days = _days(stretches)
     energy.recompute_days(connection, process_unit_id, days)
@@ -63,18 +63,24 @@ def _days(stretches: Sequence[Stretch]) -> list[date]:
     return sorted(days)
 
 
-def conversion_spans(
-    connection: Connection, process_unit_id: int, stretches: Sequence[Stretch]
-) -> list[ConversionSpan]:
-    """The coefficients of the unit's carriers over the stretches, cut where a row begins or ends and at years."""
+def factor_tables(
+    connection: Connection, process_unit_id: int
+) -> tuple[list[accounting.Carrier], accounting.FactorTables]:
+    """Return a unit's carriers and the rows that convert them, of all dates."""
     carriers = energy.carriers_of(connection, process_unit_id)
-    tables = accounting.FactorTables(
+    return carriers, accounting.FactorTables(
         energy.coal_factors(connection, carriers),
         energy.emission_factors(connection, carriers),
         energy.units_of_measure(connection),
         accounting.EMISSION_SETS,
         heating_values.means(connection, process_unit_id),
     )
+
+
+def conversion_spans(
+    carriers: Sequence[accounting.Carrier], tables: accounting.FactorTables, stretches: Sequence[Stretch]
+) -> list[ConversionSpan]:
+    """The coefficients of carriers over the stretches, cut at years and at the edges of rows and measured months."""
     first, last = calendar.business_day(stretches[0][0]), calendar.business_day(stretches[-1][1])
     cuts = {date(year, 1, 1) for year in range(first.year, last.year + 2)}
     cuts |= {day for row in tables.coal for day in (row.valid_from, row.valid_to) if day is not None}

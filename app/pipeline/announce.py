@@ -1,7 +1,7 @@
 """Tell who asked for it that published figures were revised: one event for each enterprise and run.
 
-Only figures that had been told otherwise count: a history that is delivered for the first time contradicts nobody, so
-it leaves revisions but no event.
+Only figures that had been told otherwise count. A figure is told when it is published, one that came late at noon of
+the day after: a history that is delivered for the first time, in however many runs, leaves revisions but no event.
 """
 
 import json
@@ -23,6 +23,7 @@ def revised(connection: Connection, now: datetime) -> int:
             "enterprise_id": one.enterprise_id,
             "figures": one.figures,
             "kinds": list(one.kinds),
+            "grains": list(one.grains),
             "first_period": one.first_period.isoformat(),
             "last_period": one.last_period.isoformat(),
             "causes": list(one.causes),

@@ -1,7 +1,7 @@
 """Energy and output to a ratio: one line, the months marked stale, judged against the level in force."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -63,12 +63,21 @@ def recompute(connection: Connection, line_id: int, months: Sequence[date], now:
     return changed
 
 
-def figures_of(connection: Connection, line: Line, months: Sequence[date], now: datetime) -> dict[date, dict[str, Any]]:
-    """Return the ratio of each month, by column, from the inputs as they stand."""
+def figures_of(
+    connection: Connection,
+    line: Line,
+    months: Sequence[date],
+    now: datetime,
+    energy: Callable[[Connection, Line, Sequence[date], Sequence[date]], Mapping[date, EnergyOfMonth]] = ratios.energy,
+) -> dict[date, dict[str, Any]]:
+    """Return the ratio of each month, by column, from the inputs as they stand.
+
+    `energy`: of whole months and of single days; an explanation derives it from the readings, not from the table.
+    """
     reports = _reports(connection, line, months, now)
     whole = [month for month, report in reports.items() if not report.output_days]
     days = [day for report in reports.values() for day in report.output_days]
-    energies = ratios.energy(connection, line, whole, days)
+    energies = energy(connection, line, whole, days)
     expected = ratios.windows_expected(connection, line, _periods(reports, now))
     levels = ratios.levels(connection, line.variant_key)
     figures = {}

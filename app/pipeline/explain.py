@@ -1,159 +1,258 @@
-"""Explain a figure: derive it again from what it rests on, and show the chain down to the raw rows.
+"""Explain a figure: derive it again from the raw rows, and show the chain down to them.
 
 Nothing is written. `agrees` says whether the figure in the table equals the one derived now; while marks wait for a
-stage, or after somebody has tampered with a derived table, it does not.
+stage, or after somebody has tampered with a derived table, it does not. What a figure is made of is listed as parts,
+each a figure that can be explained itself.
 """
 
-import json
 from collections import defaultdict
-from datetime import date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection
 
-from app.db import evidence, metering, ratios, revisions
+from app.db import evidence, heating_values, ratios, revisions
+from app.db.figures import energy as energy_figures
 from app.db.scope import Scope
-from app.domain import calendar
+from app.domain import accounting, calendar
+from app.domain.accounting import flow_sign
+from app.domain.grid import period_bounds
+from app.domain.metering import Step, UsageHour, hour_pieces, windows_in_service
 from app.errors import Invalid
-from app.pipeline import account, benchmark, rollup
+from app.pipeline import account, benchmark, derive
+from app.pipeline.derive import Part, Usage
 
-# Raw readings are listed for a day or an hour; a month names its days, each of which can be explained.
-MOST_READINGS = 5000
-TABLES = {"hour": ("usage_hour", "hour_at"), "day": ("usage_day", "day"), "month": ("usage_month", "month")}
+# Steps and readings are listed for an hour or a day; a month names its days, each of which can be explained.
+MOST_READINGS = 10_000
+USAGE_TABLES = {"hour": ("usage_hour", "hour_at"), "day": ("usage_day", "day"), "month": ("usage_month", "month")}
+ENERGY_TABLES = {"hour": ("energy_hour", "hour_at"), "day": ("energy_day", "day"), "month": ("energy_month", "month")}
+USAGE_COLUMNS = ("quantity", "windows_expected", "windows_received", "windows_estimated")
+ENERGY_COLUMNS = (
+    *("quantity", "equivalent_kgce", "equal_kgce", "co2_kg", "factor_set"),
+    *("windows_received", "windows_estimated"),
+)
+RATIO_COLUMNS = (
+    *("actual", "energy", "output", "status", "ratio", "position", "reason", "is_provisional", "factor_set"),
+    *("windows_expected", "windows_received", "windows_estimated"),
+)
 
 
 def usage(connection: Connection, scope: Scope, point_id: int, grain: str, start: date | datetime) -> dict[str, Any]:
     """Explain the usage of a point in one hour (its start), business day, or month (its first day)."""
     subject = evidence.point(connection, scope, point_id)
-    from_at, to_at = _bounds(grain, start)
-    hours = _derived_hours(connection, point_id, from_at, to_at)
-    derived = sum(hours.values(), Decimal(0)) if hours else None
-    table, column = TABLES[grain]
-    stored = _stored(connection, table, {"point_id": point_id, column: start})
-    found: dict[str, Any] = {
-        **subject,
-        "grain": grain,
-        "start": start,
-        "stored": stored,
-        "derived_quantity": derived,
-        "agrees": _same(None if stored is None else stored["quantity"], derived),
-        "installations": evidence.installations(connection, point_id, from_at, to_at),
-        "findings": evidence.findings(connection, point_id, from_at, to_at),
+    from_at, to_at = period_bounds(grain, start)
+    found = derive.usage(connection, point_id, from_at, to_at)
+    table, column = USAGE_TABLES[grain]
+    stored = _columns(evidence.stored_row(connection, table, {"point_id": point_id, column: start}), USAGE_COLUMNS)
+    derived = _usage_row(found, grain, from_at, to_at) if found else None
+    steps = [step for step in found.judgement.steps if step.from_at < to_at and step.to_at > from_at] if found else []
+    place = (connection, point_id, from_at, to_at)
+    chain: dict[str, Any] = {
+        "installations": evidence.installations(*place),
+        "assignments": evidence.assignments(*place),
+        "findings": evidence.findings(*place),
+        "parts": _usage_parts(found.hours, grain) if found else [],
+        "steps": [],
+        "readings": [],
+        "revisions": _revisions(connection, "usage", grain, str(point_id), start),
     }
-    if grain == "month":
-        found["days"] = _days(hours)
-    else:
-        margin = timedelta(hours=2)  # the steps at the edges begin or end with a neighbour outside
-        found["readings"] = evidence.readings(connection, point_id, from_at - margin, to_at + margin, MOST_READINGS)
-        found["hours"] = [{"hour_at": at, "quantity": quantity} for at, quantity in sorted(hours.items())]
-    if isinstance(start, date) and not isinstance(start, datetime):
-        found["revisions"] = revisions.of_figure(connection, "usage", grain, str(point_id), start)
-    return found
+    if grain != "month":
+        ends = [from_at, to_at, *(at for step in steps for at in (step.from_at, step.to_at))]
+        chain["readings"] = evidence.readings(connection, point_id, min(ends), max(ends), MOST_READINGS)
+        chain["steps"] = [_step(step, from_at, to_at) for step in steps]
+    return _explanation(subject, grain, start, stored, derived) | chain
 
 
 def energy(
-    connection: Connection, scope: Scope, process_unit_id: int, carrier: str, flow: str, grain: str, start: date
+    connection: Connection,
+    scope: Scope,
+    process_unit_id: int,
+    carrier: str,
+    flow: str,
+    grain: str,
+    start: date | datetime,
 ) -> dict[str, Any]:
-    """Explain energy of a process unit, carrier and flow: points times factors."""
-    if grain not in ("day", "month"):
-        raise Invalid("energy is explained by day or month", detail_zh="能耗按日或月说明")
+    """Explain energy of a process unit, carrier and flow: what each point gave, and every factor with its citation."""
     subject = evidence.owner(connection, scope, "process_unit", process_unit_id)
-    from_at, to_at = _bounds(grain, start)
-    spans = [
-        span
-        for span in account.conversion_spans(connection, process_unit_id, [(from_at, to_at)])
-        if span.carrier_key == carrier
+    from_at, to_at = period_bounds(grain, start)
+    found = [
+        part
+        for part in derive.parts(connection, process_unit_id, from_at, to_at)
+        if (part.carrier_key, part.flow) == (carrier, flow)
     ]
-    points: dict[tuple[int, str, str], Decimal] = defaultdict(Decimal)
-    quantity, equivalent = Decimal(0), Decimal(0)
-    has_factor = True
-    rows = evidence.contributions(connection, process_unit_id, carrier, flow, from_at, to_at)
-    for row in rows:
-        points[row["point_id"], row["gateway_code"], row["code"]] += row["quantity"]
-        quantity += row["quantity"]
-        factor = next(s.conversion.equivalent for s in spans if s.from_at <= row["hour_at"] < s.to_at)
-        has_factor = has_factor and factor is not None
-        equivalent += row["quantity"] * (factor or 0)
-    keys = {"process_unit_id": process_unit_id, "carrier_key": carrier, "flow": flow, grain: start}
-    stored = _stored(connection, f"energy_{grain}", keys)
-    derived = {
-        "quantity": quantity if rows else None,
-        "equivalent_kgce": equivalent if rows and has_factor else None,
-    }
-    return {
-        **subject,
+    table, column = ENERGY_TABLES[grain]
+    keys = {"process_unit_id": process_unit_id, "carrier_key": carrier, "flow": flow, column: start}
+    stored = _columns(evidence.stored_row(connection, table, keys), ENERGY_COLUMNS)
+    return _explanation(subject, grain, start, stored, derive.energy_row(found)) | {
         "carrier_key": carrier,
         "flow": flow,
-        "grain": grain,
-        "start": start,
-        "stored": stored,
-        "derived": derived,
-        "agrees": all(_same(None if stored is None else stored[name], value) for name, value in derived.items()),
-        "points": [
-            {"point_id": point_id, "gateway_code": gateway, "code": code, "quantity": amount}
-            for (point_id, gateway, code), amount in points.items()
-        ],
-        "factors": evidence.factors(connection, carrier),
-        "revisions": revisions.of_figure(connection, "energy", grain, f"{process_unit_id}:{carrier}:{flow}", start),
+        "points": _points(connection, process_unit_id, found, from_at, to_at),
+        "conversions": _conversions(connection, process_unit_id, carrier, from_at, to_at),
+        "revisions": _revisions(connection, "energy", grain, f"{process_unit_id}:{carrier}:{flow}", start),
     }
 
 
 def ratio(connection: Connection, scope: Scope, line_id: int, month: date, now: datetime) -> dict[str, Any]:
-    """Explain the ratio of a line in a month: energy, output, level, and the judgement made again."""
+    """Explain the ratio of a line in a month: energy, output, level, and the judgement made again from the readings.
+
+    A stored figure is judged as of the instant at which it was computed: an open month goes on.
+    """
     subject = evidence.owner(connection, scope, "production_line", line_id)
     line = ratios.line(connection, line_id)
-    stored = _stored(connection, "ratio", {"line_id": line_id, "grain": "month", "period": month})
     if line is None:
         raise Invalid(f"line {line_id} has no product in the catalogue", detail_zh=f"产线 {line_id} 无产品目录")
-    derived = benchmark.figures_of(connection, line, [month], now)[month]
-    names = ("actual", "energy", "output", "status", "ratio", "position")
-    return {
-        **subject,
-        "variant_key": line.variant_key,
-        "month": month,
-        "stored": stored,
-        "derived": {name: derived[name] for name in names},
-        "agrees": stored is not None and all(_same(stored[name], derived[name]) for name in names),
+    keys = {"line_id": line_id, "variant_key": line.variant_key, "grain": "month", "period": month}
+    row = evidence.stored_row(connection, "ratio", keys)
+    at = row["computed_at"] if row else now
+    derived = benchmark.figures_of(connection, line, [month], at, derive.energy_of_line)[month]
+    outputs = evidence.output_rows(connection, line_id, line.output_kind, month, calendar.next_month(month))
+    days = sorted({output["period"] for output in outputs}) if all(o["grain"] == "day" for o in outputs) else []
+    rows = evidence.energy_rows(connection, line.process_unit_ids, "day" if days else "month", days or [month])
+    return _explanation(subject, "month", month, _columns(row, RATIO_COLUMNS), _columns(derived, RATIO_COLUMNS)) | {
+        "computed_at": row["computed_at"] if row else None,
+        "indicator": evidence.indicator(connection, line.variant_key),
         "level": evidence.level(connection, derived["level_id"]),
-        "outputs": evidence.output_rows(connection, line_id, month, calendar.next_month(month)),
-        "energy": evidence.energy_rows(connection, line.process_unit_ids, month),
-        "revisions": revisions.of_figure(connection, "ratio", "month", f"{line_id}:{line.variant_key}", month),
+        "outputs": outputs,
+        "parts": [
+            {**part, "grain": "day" if days else "month", "sign": _sign(part, line.indicator.feedstock_counts)}
+            for part in rows
+            if line.indicator.counts(part["carrier_key"], part["flow"])
+        ],
+        "revisions": _revisions(connection, "ratio", "month", f"{line_id}:{line.variant_key}", month),
     }
 
 
-def _bounds(grain: str, start: date | datetime) -> tuple[datetime, datetime]:
+def total(connection: Connection, scope: Scope, question: energy_figures.Question) -> dict[str, Any]:
+    """Explain an energy total by what it is the sum of: a district's by its enterprises, an enterprise's by its rows.
+
+    The question asks for one step of its grain. `agrees` says whether the parts add up to the total.
+    """
+    shown = energy_figures.total(connection, scope, question)["equivalent_kgce"]
+    parts = energy_figures.parts(connection, scope, question)
+    amounts = [part["equivalent_kgce"] for part in parts]
+    whole = None if not parts or None in amounts else sum(part["sign"] * part["equivalent_kgce"] for part in parts)
+    stored = None if shown is None else {"equivalent_kgce": Decimal(shown)}
+    derived = None if whole is None else {"equivalent_kgce": whole}
+    return _explanation({}, question.grain, question.start, stored, derived) | {"parts": parts}
+
+
+def _explanation(
+    subject: Mapping[str, Any],
+    grain: str,
+    start: date | datetime,
+    stored: dict[str, Any] | None,
+    derived: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What every explanation begins with; the columns that differ are named."""
+    names = (stored or derived or {}).keys()
+    differing = [name for name in names if (stored or {}).get(name) != (derived or {}).get(name)]
+    return {
+        **subject,
+        "grain": grain,
+        "start": start,
+        "stored": stored,
+        "derived": derived,
+        "agrees": (stored is None) == (derived is None) and not differing,
+        "differing": differing,
+    }
+
+
+def _columns(row: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any] | None:
+    return None if row is None else {name: row[name] for name in names}
+
+
+def _revisions(connection: Connection, kind: str, grain: str, key: str, start: date | datetime) -> list[dict[str, Any]]:
+    """Hours are not published, so they have none."""
     if isinstance(start, datetime):
-        return start, start + calendar.HOUR
-    return calendar.day_bounds(start) if grain == "day" else calendar.month_bounds(start)
+        return []
+    return revisions.of_figure(connection, kind, grain, key, start)
 
 
-def _derived_hours(
-    connection: Connection, point_id: int, from_at: datetime, to_at: datetime
-) -> dict[datetime, Decimal]:
-    """The hours of a stretch by the pure rules over the raw readings."""
-    known = metering.extents(connection, [point_id])
-    if point_id not in known:
-        return {}
-    meters = metering.meters(connection, [point_id])
-    hours, _findings = rollup.judged(connection, [(point_id, from_at, to_at)], known, meters)
-    return {hour.hour_at: hour.quantity for hour in hours[0] if hour.quantity is not None}
+def _usage_row(found: Usage, grain: str, from_at: datetime, to_at: datetime) -> dict[str, Any] | None:
+    if not found.hours:
+        return None
+    is_hour = grain == "hour"
+    return {
+        "quantity": sum((hour.quantity for hour in found.hours), Decimal(0)),
+        "windows_expected": found.hours[0].windows_expected
+        if is_hour
+        else windows_in_service(found.meter, from_at, to_at),
+        "windows_received": sum(hour.windows_received for hour in found.hours),
+        "windows_estimated": sum(hour.windows_estimated for hour in found.hours),
+    }
 
 
-def _days(hours: dict[datetime, Decimal]) -> list[dict[str, Any]]:
+def _usage_parts(hours: Sequence[UsageHour], grain: str) -> list[dict[str, Any]]:
+    """The hours of a day, the days of a month; an hour is made of steps."""
+    if grain == "day":
+        return [{"grain": "hour", "start": hour.hour_at, "quantity": hour.quantity} for hour in hours]
     days: dict[date, Decimal] = defaultdict(Decimal)
-    for at, quantity in hours.items():
-        days[calendar.business_day(at)] += quantity
-    return [{"day": day, "quantity": quantity} for day, quantity in sorted(days.items())]
+    for hour in hours if grain == "month" else ():
+        days[calendar.business_day(hour.hour_at)] += hour.quantity
+    return [{"grain": "day", "start": day, "quantity": quantity} for day, quantity in sorted(days.items())]
 
 
-def _stored(connection: Connection, table: str, keys: dict[str, object]) -> dict[str, Any] | None:
-    found = evidence.stored_row(connection, table, keys)
-    return None if found is None else json.loads(found["row"], parse_float=Decimal)
+def _step(step: Step, from_at: datetime, to_at: datetime) -> dict[str, Any]:
+    inside = sum((q for at, q, _ in hour_pieces(step) if from_at <= at < to_at), Decimal(0))
+    return {
+        "from_at": step.from_at,
+        "to_at": step.to_at,
+        "from_total": step.start,
+        "to_total": step.end,
+        "quantity_inside": inside,
+        "is_measured": step.is_measured,
+    }
 
 
-def _same(stored: object, derived: object) -> bool:
-    """Whether a stored field equals what was derived: numbers by value, whatever their trailing zeros."""
-    if isinstance(derived, Decimal) or isinstance(stored, Decimal):
-        return stored is not None and derived is not None and Decimal(str(stored)) == Decimal(str(derived))
-    return stored == derived or (stored is not None and derived is not None and str(stored) == str(derived))
+def _points(
+    connection: Connection, process_unit_id: int, found: Sequence[Part], from_at: datetime, to_at: datetime
+) -> list[dict[str, Any]]:
+    names = {row["point_id"]: row for row in evidence.assignments_at(connection, process_unit_id, from_at, to_at)}
+    quantities: dict[int, Decimal] = defaultdict(Decimal)
+    for part in found:
+        quantities[part.point_id] += part.usage.quantity
+    return [
+        {
+            "point_id": point_id,
+            "gateway_code": names[point_id]["gateway_code"],
+            "code": names[point_id]["code"],
+            "quantity": quantity,
+            "assignments": evidence.assignments(connection, point_id, from_at, to_at),
+        }
+        for point_id, quantity in quantities.items()
+    ]
+
+
+def _conversions(
+    connection: Connection, process_unit_id: int, carrier_key: str, from_at: datetime, to_at: datetime
+) -> list[dict[str, Any]]:
+    """Return each stretch with one set of coefficients, and the rows that they were taken from."""
+    carriers, tables = account.factor_tables(connection, process_unit_id)
+    mine = [carrier for carrier in carriers if carrier.carrier_key == carrier_key]
+    found = []
+    for span in account.conversion_spans(mine, tables, [(from_at, to_at)]):
+        if span.from_at >= to_at:
+            continue
+        day = calendar.business_day(span.from_at)
+        chosen = accounting.rows_on(mine[0], tables, day)
+        month = calendar.month_of(day)
+        is_measured = (carrier_key, month) in tables.measured
+        lots = heating_values.lots_at(connection, process_unit_id, month) if is_measured else []
+        found.append(
+            {
+                "from_at": max(span.from_at, from_at),
+                "to_at": min(span.to_at, to_at),
+                "coefficients": span.conversion,
+                "equivalent_factor": evidence.coal_factor(connection, chosen.equivalent),
+                "equal_factor": evidence.coal_factor(connection, chosen.equal),
+                "emission_factor": evidence.emission_factor(connection, chosen.emission),
+                "measured_lots": [lot for lot in lots if lot["carrier_key"] == carrier_key],
+            }
+        )
+    return found
+
+
+def _sign(part: Mapping[str, Any], feedstock_counts: bool) -> int:
+    return flow_sign(part["flow"], feedstock_counts=feedstock_counts)

@@ -13,7 +13,7 @@ from itertools import islice
 from sqlalchemy import Connection, Engine
 
 from app.db import metering as stored
-from app.db import revisions, stale, usage
+from app.db import revisions, seals, stale, usage
 from app.db.metering import Extent, Stretch
 from app.db.usage import Block, ChangedDay
 from app.domain import metering
@@ -26,16 +26,19 @@ from app.domain.calendar import (
     hour_floor,
     month_bounds,
     month_of,
+    next_month,
 )
-from app.domain.metering import Finding, Meter, Signal, UsageHour
+from app.domain.metering import Finding, Judgement, Meter, Signal, UsageHour, windows_in_service
 from app.pipeline import announce
 
 # A block is what one doubt sends to the exact judgement; it also bounds the memory this takes.
 BLOCK = timedelta(days=7)
 CLEAN_BATCH = 400
 JUDGED_BATCH = 10
-PERIOD_BATCH = 5000
-GRID = datetime(2001, 1, 1, tzinfo=UTC)
+# Days that expect the same are written as runs, so many in one statement.
+RUN = timedelta(days=100)
+RUN_BATCH = 200
+GRID = datetime(1970, 1, 1, tzinfo=UTC)  # as the chunks of readings, so that most blocks lie in one
 # Hours further apart than this are marked apart for the next stage.
 MARK_GAP = timedelta(days=1)
 
@@ -59,10 +62,19 @@ def work_off(connection: Connection, claim: stale.Claim) -> None:
     known = stored.extents(connection, point_ids)
     meters = stored.meters(connection, list(known))
     stretches = widen(connection, stale_stretches(claim.marks, list(known)), known, meters)
-    changed = recompute(connection, stretches, known, meters)
-    write_periods(connection, stretches, meters)
+    kept = _with_readings(stretches, seals.dropped_until(connection, claim.subject_id))
+    changed = recompute(connection, kept, known, meters)
+    write_periods(connection, kept, meters)
     is_registry = any(mark.cause != "reading" for mark in claim.marks)
     _mark_account(connection, changed, stretches if is_registry else [], claim.cause)
+
+
+def _with_readings(stretches: list[Stretch], dropped_until: datetime | None) -> list[Stretch]:
+    """Leave out what can no longer be recomputed: retention dropped its readings, or neighbours of its first ones."""
+    if dropped_until is None:
+        return stretches
+    first_at = dropped_until + BLOCK
+    return [(point_id, max(from_at, first_at), to_at) for point_id, from_at, to_at in stretches if to_at > first_at]
 
 
 def stale_stretches(marks: Iterable[stale.Mark], point_ids: Sequence[int]) -> list[Stretch]:
@@ -152,62 +164,71 @@ def _stretch(block: Block) -> Stretch:
 def judge_blocks(
     connection: Connection, blocks: Sequence[Block], known: dict[int, Extent], meters: dict[int, Meter]
 ) -> tuple[ChangedDay, ...]:
-    """Recompute blocks by the pure rules and write what comes out."""
+    """Recompute blocks by the pure rules, each read with the neighbours that its judgements look at."""
     stretches = [_stretch(block) for block in blocks]
-    hours, findings = judged(connection, stretches, known, meters)
+    hours: list[list[UsageHour]] = []
+    findings: list[tuple[int, Finding]] = []
+    for block, judgement in zip(blocks, judgements(connection, stretches, known, meters), strict=True):
+        hours.append(metering.usage_hours(meters[block.point_id], judgement.steps, block.from_at, block.to_at))
+        inside = [f for f in judgement.findings if block.from_at <= f.from_at < block.to_at]
+        findings += [(block.point_id, f) for f in inside]
     stored.replace_findings(connection, stretches, findings)
     return usage.write_judged(connection, blocks, hours)
 
 
-def judged(
+def judgements(
     connection: Connection, stretches: Sequence[Stretch], known: dict[int, Extent], meters: dict[int, Meter]
-) -> tuple[list[list[UsageHour]], list[tuple[int, Finding]]]:
-    """Return hours and findings of stretches by the pure rules, each read with the neighbours judgements look at."""
+) -> Iterator[Judgement]:
+    """Yield the judgement of each stretch; it also holds steps and findings of the neighbours that were read."""
     contexts = stored.contexts(connection, stretches, known)
     read = [
         (s[0], low_at or min(known[s[0]].from_at, s[1]), high_at or max(known[s[0]].to_at, s[2]))
         for s, (low_at, high_at) in zip(stretches, contexts, strict=True)
     ]
-    hours: list[list[UsageHour]] = []
-    findings: list[tuple[int, Finding]] = []
     for stretch, readings, (low_at, high_at) in zip(
         stretches, stored.readings(connection, read), contexts, strict=True
     ):
-        point_id, from_at, to_at = stretch
-        meter = meters[point_id]
-        judgement = metering.judge(meter, readings, known_from=low_at, known_to=high_at)
-        hours.append(metering.usage_hours(meter, judgement.steps, from_at, to_at))
-        findings += [(point_id, f) for f in judgement.findings if from_at <= f.from_at < to_at]
-    return hours, findings
+        yield metering.judge(meters[stretch[0]], readings, known_from=low_at, known_to=high_at)
 
 
 def write_periods(connection: Connection, stretches: Sequence[Stretch], meters: dict[int, Meter]) -> None:
     """Recompute the days and the months that the stretches touch."""
-    days = sorted({(s[0], day) for s in stretches for day in _days(s[1], s[2])})
-    for first in range(0, len(days), PERIOD_BATCH):
-        batch = days[first : first + PERIOD_BATCH]
-        periods = [(p, day, metering.windows_in_service(meters[p], *day_bounds(day))) for p, day in batch]
-        usage.write_days(connection, periods, _spans(batch))
-    months = sorted({(p, month_of(day)) for p, day in days})
+    runs = [(p, *run) for p, days in _days(stretches).items() for run in _runs(meters[p], days)]
+    for first in range(0, len(runs), RUN_BATCH):
+        usage.write_days(connection, runs[first : first + RUN_BATCH])
+    months = sorted({(p, month) for p, first, end, _ in runs for month in _months(first, end)})
     usage.write_months(
         connection,
-        [(p, month, metering.windows_in_service(meters[p], *month_bounds(month))) for p, month in months],
+        [(p, month, next_month(month), windows_in_service(meters[p], *month_bounds(month))) for p, month in months],
     )
 
 
-def _days(from_at: datetime, to_at: datetime) -> Iterator[date]:
-    day = business_day(from_at)
-    while day_start(day) < to_at:
-        yield day
-        day += timedelta(days=1)
+def _days(stretches: Sequence[Stretch]) -> dict[int, list[tuple[date, date]]]:
+    """Return the business days [first, end) that stretches touch, merged per point."""
+    spans: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
+    for point_id, from_at, to_at in stretches:
+        last_at = day_start(business_day(to_at - HOUR) + timedelta(days=1))
+        spans[point_id].append((day_start(business_day(from_at)), last_at))
+    return {p: [(business_day(first), business_day(end)) for first, end in merge(found)] for p, found in spans.items()}
 
 
-def _spans(days: Iterable[tuple[int, date]]) -> list[Stretch]:
-    """Return days as stretches, merged per point."""
-    bounds: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
-    for point_id, day in days:
-        bounds[point_id].append(day_bounds(day))
-    return [(point_id, *span) for point_id, found in bounds.items() for span in merge(found)]
+def _runs(meter: Meter, days: Iterable[tuple[date, date]]) -> Iterator[tuple[date, date, int]]:
+    """Cut days into runs [first, end) of days that expect the same number of windows."""
+    for start, end in days:
+        first = start
+        while first < end:
+            last = min(end, first + RUN)
+            if not metering.is_steady(meter, day_start(first), day_start(last)):
+                last = first + timedelta(days=1)
+            yield first, last, windows_in_service(meter, *day_bounds(first))
+            first = last
+
+
+def _months(first: date, end: date) -> Iterator[date]:
+    month = month_of(first)
+    while month < end:
+        yield month
+        month = next_month(month)
 
 
 def _mark_account(

@@ -218,6 +218,36 @@ class AlertRule:
     is_enabled: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUnitTier(Cited):
+    """A tier of the list of key energy-using units and the annual energy use from which it begins."""
+
+    tier: str
+    at_least_tce: Decimal
+    name_zh: str
+    name_en: str
+    managed_by_zh: str
+    managed_by_en: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierClass(Cited):
+    """What a carrier counts as in the city's energy structure: coal, non_fossil."""
+
+    carrier_key: str
+    counts_as: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarningRuleSet(Cited):
+    """Levels of early warning as an official barometer graded them; see app.domain.warning for `rules`."""
+
+    key: str
+    title_zh: str
+    title_en: str
+    rules: dict[str, Any]
+
+
 Row = TypeVar("Row")
 
 
@@ -280,6 +310,9 @@ FILES: dict[str, tuple[str, type[Any]]] = {
     "efficiency_level": ("efficiency_levels.csv", EfficiencyLevel),
     "quota_limit": ("quota_limits.csv", QuotaLimit),
     "policy_target": ("policy_targets.csv", PolicyTarget),
+    "key_unit_tier": ("key_unit_tiers.csv", KeyUnitTier),
+    "carrier_class": ("carrier_classes.csv", CarrierClass),
+    "warning_rule_set": ("warning_rule_sets.csv", WarningRuleSet),
     "rule": ("rules.csv", AlertRule),
 }
 

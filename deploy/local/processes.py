@@ -79,6 +79,14 @@ def end(process: subprocess.Popen[bytes], polite: signal.Signals, timeout_s: flo
     return True
 
 
+def started_at_ticks(process_id: int) -> int | None:
+    """Return when a process was started, in clock ticks since the machine's start; None for one that is gone."""
+    try:
+        return int(Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[19])
+    except OSError:
+        return None
+
+
 def signal_each(process_ids: Sequence[int], number: signal.Signals) -> None:
     """Send a signal to processes, any of which may be gone meanwhile."""
     for process_id in process_ids:

@@ -24,6 +24,8 @@ READY_TIMEOUT_S = 60.0
 # Meters are read every 10 s instead of every 15 min, so that a visitor sees figures move.
 DEFAULT_SPEED_UP = 90
 FIRST_RATIO_PATIENCE_S = 300.0
+# "off": the service alone, without its simulated city, for gateways of one's own.
+CITY_VARIABLE = "NENGHAO_CITY"
 
 
 def say(line: str) -> None:
@@ -257,8 +259,9 @@ def run(folder: Path) -> None:
             for child in _service(place, env):
                 supervisor.start(child)
             _wait_until_ready(supervisor, place)
-        with supervisor.step("simulated official and gateways"):
-            for child in _outsiders(place):
-                supervisor.start(child)
+        if os.environ.get(CITY_VARIABLE) != "off":
+            with supervisor.step("simulated official and gateways"):
+                for child in _outsiders(place):
+                    supervisor.start(child)
         say(_greeting(place))
         _watch(supervisor, _progress(place, servers_up_at))

@@ -5,6 +5,7 @@ of the start, so that a program never loses its database before it has stopped. 
 is killed, the kernel ends what it started.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -17,8 +18,8 @@ from types import FrameType, TracebackType
 from typing import Protocol
 
 from deploy.local.errors import LocalRuntimeError
-from deploy.local.folder import FolderLock, log_path, log_tail
-from deploy.local.processes import end, spawn
+from deploy.local.folder import FolderLock, log_path, log_tail, write_atomically
+from deploy.local.processes import end, spawn, started_at_ticks
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 10.0
@@ -41,6 +42,8 @@ class Keepable(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def pid(self) -> int | None: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...
     def kill(self) -> None: ...
@@ -193,6 +196,7 @@ class Supervisor:
         with self._stop_deferred():
             server.start()
         kept.started_at = time.monotonic()
+        self._list_processes()
 
     def start(self, child: Child) -> ChildProcess:
         """Start a program and keep it alive, unless it is one that ends by itself."""
@@ -278,6 +282,16 @@ class Supervisor:
         except (LocalRuntimeError, OSError) as error:
             self._say(f"{kept.thing.name}: {error}; next attempt in {kept.schedule(time.monotonic()):g} s")
         kept.started_at = time.monotonic()
+        self._list_processes()
+
+    def _list_processes(self) -> None:
+        """Say in `processes.json` which process is which, for who looks at or breaks this installation.
+
+        The start, in clock ticks since the machine's, tells a process from a later one that got its id.
+        """
+        running = {kept.thing.name: pid for kept in self._kept if (pid := kept.thing.pid) is not None}
+        facts = {name: {"pid": pid, "started": started_at_ticks(pid)} for name, pid in running.items()}
+        write_atomically(self._folder / "processes.json", json.dumps(facts, indent=1) + "\n", 0o644)
 
     def _place_of_log(self, name: str) -> str:
         return f"see {log_path(self._folder, name)}"

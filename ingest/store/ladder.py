@@ -69,9 +69,9 @@ class Store:
             raise StoreUnavailableError(f"{type(error).__name__}: {error}") from error
         return [one.outcome(committed_at) for one in batch]
 
-    def write_heard(self) -> None:
-        """Write signs of life that are due (at most once a second). Raises StoreUnavailableError."""
-        if self._heard and time.monotonic() - self._heard_written_s >= HEARD_EVERY_S:
+    def write_heard(self, *, at_once: bool = False) -> None:
+        """Write signs of life that are due (once a second, unless at once). Raises StoreUnavailableError."""
+        if self._heard and (at_once or time.monotonic() - self._heard_written_s >= HEARD_EVERY_S):
             with self.translated() as connection:
                 write_heard(connection, self._heard)
             self._heard, self._heard_written_s = {}, time.monotonic()

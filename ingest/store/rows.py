@@ -9,20 +9,22 @@
   a row of `reading`: that is the copy of a first arrival, made when a second entry came, under no receipt of its own.
 
 So it can be computed from the tables alone. A missing copy is not seen by the digest: `verify` checks beside it that
-every instant in reading_override has its row of `reading` there too.
+every instant in reading_override has its row of `reading` there too. What the digest covered is kept beside it in the
+receipt (rows_copy, see app.domain.receipt_rows), so that `verify` can tell what was altered.
 """
 
 import struct
 from collections.abc import Callable, Iterable
 
+from app.domain import receipt_rows
+
 COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TAIL = b"\xff\xff"
 POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01 UTC in microseconds since 1970
 HOUR_US = 3_600_000_000
-KEY_BYTES = 22  # field count, point_id, ts
+KEY_BYTES = receipt_rows.KEY_BYTES
 
-# Every field follows its length: count, point_id int4, ts int8, value float8, quality int2, receipt_id int8.
-_ROW = struct.Struct(">h ii iq id ih iq")
+_ROW = receipt_rows.ROW
 _OVERRIDE_TAIL = struct.Struct(">ii")
 pack_fields: Callable[..., bytes] = _ROW.pack
 

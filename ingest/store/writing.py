@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from app.domain import receipt_rows
 from ingest import payload
 from ingest.payload import Fault
 from ingest.store import rows
@@ -20,8 +21,8 @@ from ingest.store.gaps import close_lost
 
 COPY_READING = "COPY reading (point_id, ts, value, quality, receipt_id) FROM STDIN (FORMAT binary)"
 _COPY_RECEIPT = """
-    COPY receipt (id, gateway_id, epoch, lane, seq, message_digest, rows_digest, accepted, duplicate, disputed,
-                  rejected, sent_at, received_at, committed_at) FROM STDIN
+    COPY receipt (id, gateway_id, epoch, lane, seq, message_digest, rows_digest, rows_copy, accepted, duplicate,
+                  disputed, rejected, sent_at, received_at, committed_at) FROM STDIN
 """
 _COPY_QUARANTINE = """
     COPY quarantine (gateway_code, gateway_id, lane, epoch, seq, item_index, point_code, ts, reason, detail, raw,
@@ -102,14 +103,15 @@ def clean(text: str | None, limit: int = 200) -> str | None:
 def _receipt_line(prepared: Prepared, committed_at: datetime) -> str:
     """Return a line of COPY text; no field can hold a tab, a newline or a backslash but the ones put here."""
     gateway_id, epoch, lane, seq = prepared.identity
-    stored = prepared.rows if prepared.stored_rows is None else prepared.stored_rows
-    rows_digest = hashlib.sha256(b"".join(sorted(stored))).hexdigest()
+    stored = sorted(prepared.rows if prepared.stored_rows is None else prepared.stored_rows)
+    rows_digest = hashlib.sha256(b"".join(stored)).hexdigest()
+    rows_copy = rf"\\x{receipt_rows.pack(stored).hex()}" if stored else r"\N"
     faults = prepared.all_faults()
     rejected = json.dumps([{"index": fault.index, "reason": fault.reason} for fault in faults]) if faults else r"\N"
     sent_at = prepared.sent_at.isoformat() if prepared.sent_at else r"\N"
     return (
         f"{prepared.receipt_id}\t{gateway_id}\t{epoch}\t{lane}\t{seq}\t\\\\x{prepared.digest.hex()}\t\\\\x{rows_digest}\t"
-        f"{prepared.accepted}\t{prepared.duplicate}\t{prepared.disputed}\t{rejected}\t"
+        f"{rows_copy}\t{prepared.accepted}\t{prepared.duplicate}\t{prepared.disputed}\t{rejected}\t"
         f"{sent_at}\t{prepared.arrival.received_at.isoformat()}\t{committed_at.isoformat()}\n"
     )
 

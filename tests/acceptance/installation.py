@@ -114,11 +114,13 @@ class Installation:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
-    def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, check: bool = True, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Run `nenghao …` or `nenghao-sim …` with the settings of this installation."""
         program = Path(sys.executable).parent / words[0]
         env = {**os.environ, **self.settings()}
-        done = subprocess.run([program, *words[1:]], env=env, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            [program, *words[1:]], env=env, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
         assert not check or done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

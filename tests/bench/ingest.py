@@ -2,28 +2,17 @@
 
 import json
 import multiprocessing
-import os
-import re
 import secrets
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.queues import SimpleQueue
-from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import psycopg
 from paho.mqtt.enums import CallbackAPIVersion
 
-from app.broker import ensure_service_account
-from app.settings import Settings
-from deploy.local.ports import free_port
-from tests.acceptance.installation import wait_for
+from tests.acceptance.ingest_process import IngestProcess
 from tests.bench.accounts import open_account
 from tests.bench.measurement import Bench, Measurement
 from tests.bench.yardsticks import PIPE_MESSAGES, READINGS_PER_MESSAGE, START, copy, pipe
@@ -34,7 +23,6 @@ SINGLE_MESSAGES = 30_000
 WINDOW = 1000  # messages under way at once, as in the bare pipe
 TIMEOUT_S = 60.0
 COMMITTED = "SELECT sum(accepted), extract(epoch FROM min(received_at)), (SELECT count(*) FROM reading) FROM receipt"
-PROGRAM = Path(sys.executable).parent / "nenghao-ingest"
 Payload = tuple[str, str]  # topic, body
 
 
@@ -87,41 +75,6 @@ def publish(port: int, user: str, password: str, payloads: list[Payload], last_a
     client.loop_stop()
 
 
-@contextmanager
-def ingesting(bench: Bench, url: str) -> Iterator[None]:
-    """The program `nenghao-ingest` with its default settings, on a database."""
-    name, admin_password = bench.broker.admin_credentials
-    settings = Settings(
-        database_url=url,
-        broker_port=bench.broker.port,
-        broker_admin_user=name,
-        broker_admin_password=admin_password,
-    )
-    password, metrics_port = secrets.token_urlsafe(16), free_port()
-    ensure_service_account(settings, password)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("NENGHAO_")},
-        "NENGHAO_DATABASE_URL": url,
-        "NENGHAO_BROKER_PORT": str(bench.broker.port),
-        "NENGHAO_INGEST_PASSWORD": password,
-        "NENGHAO_INGEST_METRICS_PORT": str(metrics_port),
-    }
-    with (bench.folder / "ingest.log").open("w") as out:
-        process = subprocess.Popen([PROGRAM], env=environment, stdout=out, stderr=out)
-    try:
-        wait_for("ingest to subscribe", lambda: _is_receiving(metrics_port), 20)
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _is_receiving(metrics_port: int) -> bool:
-    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as answer:
-        found = re.findall(r"^nenghao_ingest_is_receiving{.*} (.*)$", answer.read().decode(), re.MULTILINE)
-    return len(found) == 3 and set(found) == {"1.0"}
-
-
 def _committed(bench: Bench, messages: int, readings: int) -> tuple[float, dict[str, object]]:
     """Readings per second from the first one's arrival to the last ack heard, and the conditions."""
     payloads = [_payload(seq, readings) for seq in range(messages)]
@@ -131,7 +84,7 @@ def _committed(bench: Bench, messages: int, readings: int) -> tuple[float, dict[
     last_ack_at: SimpleQueue[float] = context.SimpleQueue()
     with bench.database() as url:
         build_site(url, *map(_code, range(GATEWAYS)), points=readings)
-        with ingesting(bench, url):
+        with IngestProcess(url, bench.broker, bench.folder / "ingest.log"):
             sender = context.Process(target=publish, args=(bench.broker.port, user, password, payloads, last_ack_at))
             sender.start()
             sender.join(TIMEOUT_S)

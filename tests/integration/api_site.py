@@ -179,6 +179,13 @@ def _figures(connection: Connection, point_id: int, plant_id: int, line_id: int,
         " VALUES (:l, 'production', 'month', :m, 1, 1000, 't', 'test')",
         l=line_id, m=SEPTEMBER,
     )  # fmt: skip
+    _run(
+        connection,
+        "INSERT INTO measured_lhv (process_unit_id, carrier_key, month, lot, revision, mass, lhv_kj, evidence,"
+        " reported_by) SELECT :u, 'raw_coal', :m, 'lot-' || right(code, 1), 1, 1000, 21000, 'report 1', 'test'"
+        " FROM process_unit WHERE id = :u",
+        u=plant_id, m=SEPTEMBER,
+    )  # fmt: skip
     for month, is_provisional in ((SEPTEMBER, False), (OCTOBER, True)):
         _run(
             connection,

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -17,7 +18,7 @@ from app.settings import Settings
 from deploy.local.postgres import Postgres
 from ingest import payload
 from ingest.store import Store
-from tests.integration.ingest_site import Site, arrival, build_site, reading
+from tests.integration.ingest_site import FIRST_AT, Site, arrival, build_site, reading
 
 
 @pytest.fixture
@@ -52,6 +53,8 @@ def test_a_message_is_stored_and_acknowledged_as_over_mqtt(client: TestClient, s
     assert site.query("SELECT lane, accepted FROM receipt") == [(2, 2)]
     assert site.query("SELECT reason, lane FROM quarantine") == [("unknown_point", 2)]
     assert site.count("stale") > 0
+    heard = "SELECT is_online, last_reading_at, now() - last_commit_at < '1 minute' FROM gateway_state"
+    assert site.query(heard) == [(True, FIRST_AT + timedelta(minutes=15), True)]
     assert client.post("/api/v1/ingest", content=body).content == answer.content
     store = Store(site.url)
     over_mqtt = store.commit([arrival("gw-http", 9, [reading(0, 1.5)])])[0].ack

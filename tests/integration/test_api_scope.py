@@ -80,11 +80,14 @@ TABLE: dict[tuple[str, str], List | Item | Operator | Gateway | Shared] = {
     ("GET", "/api/v1/enterprises/{enterprise_id}"): Item(lambda t: f"/api/v1/enterprises/{t.enterprise_id}"),
     ("GET", "/api/v1/usage"): Item(lambda t: f"/api/v1/usage?point_id={t.point_id}&grain=month"),
     ("GET", "/api/v1/energy"): List(lambda t: "?grain=month&from=2026-09&to=2026-10", _kgce),
-    ("GET", "/api/v1/explain/usage"): Item(lambda t: f"/api/v1/explain/usage?point_id={t.point_id}&month=2026-09-01"),
+    ("GET", "/api/v1/explain/usage"): Item(lambda t: f"/api/v1/explain/usage?point_id={t.point_id}&period=2026-09"),
     ("GET", "/api/v1/explain/energy"): Item(
-        lambda t: f"/api/v1/explain/energy?process_unit_id={t.plant_id}&carrier=electricity&start=2026-09-01"
+        lambda t: f"/api/v1/explain/energy?process_unit_id={t.plant_id}&carrier=electricity&period=2026-09"
     ),
-    ("GET", "/api/v1/explain/ratio"): Item(lambda t: f"/api/v1/explain/ratio?line_id={t.line_id}&month=2026-09-01"),
+    ("GET", "/api/v1/explain/ratio"): Item(lambda t: f"/api/v1/explain/ratio?line_id={t.line_id}&period=2026-09"),
+    ("GET", "/api/v1/explain/total"): Item(
+        lambda t: f"/api/v1/explain/total?enterprise_id={t.enterprise_id}&period=2026-09"
+    ),
     ("GET", "/api/v1/ratios"): List(_nothing, _name),
     ("GET", "/api/v1/ranking"): List(lambda t: "?month=2026-09&domain=15", _name),
     ("GET", "/api/v1/alerts"): List(_nothing, _name),

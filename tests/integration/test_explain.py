@@ -52,13 +52,17 @@ def test_usage_down_to_the_receipt(engine: Engine, made: tuple[city.Plant, int])
         day = explain.usage(connection, CITY, point_id, "day", date(2026, 10, 10))
         month = explain.usage(connection, CITY, point_id, "month", OCTOBER)
         hour = explain.usage(connection, CITY, point_id, "hour", datetime(2026, 10, 10, 3, tzinfo=UTC))
-    assert (day["derived_quantity"], day["agrees"]) == (Decimal(4800), True)
-    assert len(day["hours"]) == 24
+    assert (day["derived"]["quantity"], day["agrees"]) == (Decimal(4800), True)
+    assert [part["quantity"] for part in day["parts"]] == [200] * 24
+    assert [step["quantity_inside"] for step in day["steps"]] == [200] * 24
     inside = [r for r in day["readings"] if r["ts"] >= datetime(2026, 10, 9, 16, tzinfo=UTC)]
-    assert {(r["epoch"], r["lane"], r["seq"], r["value"], r["counts"]) for r in inside} == {("e1", 1, 7, "200", True)}
+    assert {(r["gateway_code"], r["epoch"], r["lane"], r["seq"], r["value"], r["counts"]) for r in inside} == {
+        ("gw-001", "e1", 1, 7, 200, True)
+    }
     assert [meter["serial"] for meter in day["installations"]] == ["S1"]
-    assert (month["derived_quantity"], month["agrees"], len(month["days"])) == (Decimal(148800), True, 31)
-    assert (hour["derived_quantity"], hour["agrees"]) == (Decimal(200), True)
+    assert [row["process_unit"] for row in day["assignments"]] == ["kiln"]
+    assert (month["derived"]["quantity"], month["agrees"], len(month["parts"])) == (Decimal(148800), True, 31)
+    assert (hour["derived"]["quantity"], hour["agrees"], len(hour["steps"])) == (Decimal(200), True, 1)
 
 
 def test_energy_names_points_and_factors(engine: Engine, made: tuple[city.Plant, int]) -> None:
@@ -66,9 +70,14 @@ def test_energy_names_points_and_factors(engine: Engine, made: tuple[city.Plant,
     with engine.connect() as connection:
         found = explain.energy(connection, CITY, plant.kiln_id, "raw_coal", "in", "month", OCTOBER)
     assert found["agrees"]
-    assert found["derived"] == {"quantity": Decimal(148800), "equivalent_kgce": Decimal("106287.84")}
+    assert found["derived"]["quantity"] == 148800
+    assert found["derived"]["equivalent_kgce"] == found["derived"]["equal_kgce"] == Decimal("106287.84")
     assert [(p["point_id"], p["quantity"]) for p in found["points"]] == [(point_id, Decimal(148800))]
-    assert ("0.7143", "confirmed") in {(f["kgce_per_unit"], f["confidence"]) for f in found["factors"]}
+    (stretch,) = found["conversions"]
+    assert stretch["coefficients"].equivalent == stretch["equivalent_factor"]["kgce_per_unit"] == Decimal("0.7143")
+    assert stretch["equivalent_factor"]["source"]
+    assert stretch["emission_factor"]["factor_key"] == "bituminous"
+    assert stretch["measured_lots"] == []
 
 
 def test_a_ratio_names_its_level_outputs_and_energy(engine: Engine, made: tuple[city.Plant, int]) -> None:
@@ -77,10 +86,13 @@ def test_a_ratio_names_its_level_outputs_and_energy(engine: Engine, made: tuple[
         found = explain.ratio(connection, CITY, plant.line_id, OCTOBER, NOW)
     assert found["agrees"]
     assert found["derived"]["actual"] == Decimal("142.86")
-    assert (found["level"]["benchmark"], found["level"]["baseline"]) == ("100", "117")
+    assert (found["level"]["benchmark"], found["level"]["baseline"]) == (100, 117)
     assert found["level"]["confidence"] == "confirmed"
-    assert [row["value"] for row in found["outputs"]] == ["744"]
-    assert [row["carrier_key"] for row in found["energy"]] == ["raw_coal"]
+    assert [row["value"] for row in found["outputs"]] == [744]
+    assert [(row["carrier_key"], row["sign"], row["equivalent_kgce"]) for row in found["parts"]] == [
+        ("raw_coal", 1, Decimal("106287.84"))
+    ]
+    assert found["indicator"]["conversion"] == "equivalent"
 
 
 def test_a_tampered_figure_does_not_agree(engine: Engine, made: tuple[city.Plant, int]) -> None:

@@ -281,9 +281,14 @@ def test_broker_and_database_are_killed_while_readings_stream(
 
 def test_nothing_is_acknowledged_while_the_database_is_away(site: Site, broker: Broker, code: str) -> None:
     passwords = make_accounts(site.url, broker, code)
+    registry = CollectorRegistry()
+
+    def told(metric: str) -> float:
+        return registry.get_sample_value(f"nenghao_ingest_{metric}", {"lane": "live"}) or 0.0
+
     with (
         psycopg.connect(site.url, autocommit=True) as blocker,
-        running(settings_of(site.url, broker)),
+        running(settings_of(site.url, broker), registry),
         opened(code, passwords, broker) as gateway,
     ):
         gateway.send(0, [reading(0, 0)])
@@ -294,5 +299,8 @@ def test_nothing_is_acknowledged_while_the_database_is_away(site: Site, broker: 
                 gateway.send(seq, [reading(seq, seq)])
             time.sleep(1)
             assert set(gateway.acks) == {0}
+            assert told("backlog_messages") == 49
+            assert 0.5 < told("oldest_unacknowledged_seconds") < 10
         gateway.wait(20)
+        eventually(lambda: told("backlog_messages") == told("oldest_unacknowledged_seconds") == 0)
     assert site.count("reading") == 50

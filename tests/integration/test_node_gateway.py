@@ -5,15 +5,12 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.local.broker import Broker, TlsFiles
-from deploy.local.folder import local_folder, scratch_folder
-from deploy.local.ports import free_port
-from deploy.local.unpack import ServerPrograms
+from deploy.local.broker import Broker
+from deploy.local.folder import local_folder
 from tests.integration.ingest_site import Site, build_site
 from tests.integration.test_ingest_service import make_accounts, running, settings_of
 
@@ -36,40 +33,6 @@ def program() -> Path:
         subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
         stamp.write_bytes(lock)
     return folder / "gateway.mjs"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A throw-away certificate authority with a certificate for localhost, valid for a day."""
-    if shutil.which("openssl") is None:
-        pytest.skip("this machine has no openssl to make certificates with")
-    folder = tmp_path_factory.mktemp("authority")
-    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
-    commands = [
-        [*new, "-x509", "-days", "1", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.crt"],
-        [*new, "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr"],
-        ["openssl", "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
-         "-days", "1", "-extfile", "names.txt", "-out", "server.crt"],
-    ]  # fmt: skip
-    (folder / "names.txt").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for command in commands:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
-    return folder
-
-
-@pytest.fixture
-def tls_broker(programs: ServerPrograms, authority: Path) -> Iterator[Broker]:
-    with scratch_folder() as folder:
-        for name in ("ca.crt", "server.crt", "server.key"):
-            shutil.copy(authority / name, folder / name)
-            (folder / name).chmod(0o644)
-        files = TlsFiles(folder / "ca.crt", folder / "server.crt", folder / "server.key", free_port())
-        server = Broker(programs, folder, free_port(), tls=files)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
 
 
 @pytest.fixture
@@ -100,6 +63,13 @@ def _check(done: subprocess.CompletedProcess[str], site: Site) -> None:
     assert all(ack["lane"] == "live" and ack["rejected"] == [] for ack in acks)
     assert site.query("SELECT count(*), min(value), max(value) FROM reading") == [(READINGS, 1000.0, 1022.0)]
     assert site.query("SELECT count(*) FROM receipt") == [(5,)]
+
+
+def test_its_packages_are_pinned_without_an_address() -> None:
+    lock = json.loads((SOURCE / "package-lock.json").read_text())
+    packages = {name: facts for name, facts in lock["packages"].items() if name}
+    assert all("integrity" in facts and "resolved" not in facts for facts in packages.values())
+    assert lock["packages"][""]["dependencies"] == {"mqtt": packages["node_modules/mqtt"]["version"]}
 
 
 def test_it_gets_its_acks(program: Path, broker: Broker, site: Site, code: str) -> None:

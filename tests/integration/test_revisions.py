@@ -119,6 +119,35 @@ def test_the_event_is_one_for_each_enterprise_and_run(engine: Engine, plant: tup
     assert deliveries == len(events) == 3
 
 
+def test_a_history_that_comes_in_parts_is_no_event_until_it_is_told(engine: Engine) -> None:
+    city.load_reference(engine)
+    from_at, _ = calendar.month_bounds(OCTOBER)
+    with engine.begin() as connection:
+        made = city.add_plant(connection)
+        point_id = city.add_point(connection, made, "COAL", "raw_coal", "kg", from_at=from_at)
+    hours = [LATE_HOUR + timedelta(hours=n) for n in range(3)]
+    for number, at in enumerate(hours[:2]):
+        _read(engine, made, point_id, [(at, 200.0)], FIRST + timedelta(minutes=number))
+    assert [row[:4] for row in _revisions(engine, "usage", "day", LATE_DAY)] == [
+        (1, "200.000000", FIRST, False),
+        (2, "400.000000", FIRST + timedelta(minutes=1), True),
+    ]
+
+    def told() -> list[dict[str, Any]]:
+        with engine.connect() as connection:
+            rows = connection.execute(text("SELECT payload FROM event ORDER BY occurred_at, id")).scalars()
+            return [json.loads(payload)["data"] for payload in rows]
+
+    assert told() == []
+    noon_after = calendar.day_published_at(calendar.business_day(FIRST))
+    _read(engine, made, point_id, [(hours[2], 200.0)], noon_after)
+    # The month is not published yet: its day and nothing else was told otherwise.
+    assert sorted((t["kinds"], t["grains"], t["figures"], t["causes"]) for t in told()) == [
+        (["energy"], ["day"], 1, ["reading"]),
+        (["usage"], ["day"], 1, ["reading"]),
+    ]
+
+
 def test_changes_of_one_run_are_one_revision_and_unpublished_ones_none(
     engine: Engine, plant: tuple[city.Plant, int]
 ) -> None:

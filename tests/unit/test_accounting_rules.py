@@ -178,6 +178,34 @@ def test_a_fuel_uses_one_coefficient_for_both_totals_and_its_edition_by_date():
     assert not now.is_co2_provisional
 
 
+def test_a_measured_heating_value_goes_before_the_annex_in_its_month_alone():
+    measured = {("raw_coal", date(2026, 3, 1)): Fraction(21600), ("natural_gas", date(2026, 3, 1)): Fraction(36000)}
+    tables = accounting.FactorTables(COAL, [*FUELS.values()], UNITS, accounting.EMISSION_SETS, measured)
+    coal = Carrier("raw_coal", "kg", "raw_coal", None, "fuel_combustion", "bituminous")
+    march, april = (accounting.conversion_on(coal, tables, date(2026, month, 1)) for month in (3, 4))
+    assert rounding.round_places(Fraction(march.equivalent), 4) == D("0.7370")  # example 1.1
+    assert march.equal == march.equivalent
+    assert march.factor_set == f"{SET}, measured LHV"
+    assert rounding.round_places(Fraction(march.co2_kg), 6) == rounding.round_places(
+        Fraction("21.6") * Fraction("0.02618") * Fraction("0.93") * 44 / 12, 6
+    )
+    assert (april.equivalent, april.factor_set, april.emission_set) == (D("0.7143"), SET, "guideline_default")
+    # Gas by volume: GJ per 10^4 m3. The annex has no row for it here; the measured value stands alone.
+    gas = Carrier("natural_gas", "m3", "natural_gas", None, "fuel_combustion", "natural_gas")
+    found = accounting.conversion_on(gas, tables, date(2026, 3, 31))
+    assert found.factor_set == "measured LHV"
+    assert rounding.round_places(Fraction(found.equivalent), 4) == D("1.2284")
+    assert rounding.round_places(Fraction(found.co2_kg), 6) == rounding.round_places(
+        360 * Fraction("0.0153") * Fraction("0.99") * 44 / 12 / 10, 6
+    )
+
+
+def test_a_measured_value_is_no_second_set():
+    accounting.refuse_mixed([("raw_coal", SET), ("raw_coal", f"{SET}{accounting.MEASURED}")])
+    with pytest.raises(accounting.MixedFactorSets):
+        accounting.refuse_mixed([("raw_coal", "GB/T 2589-2008"), ("raw_coal", f"{SET}{accounting.MEASURED}")])
+
+
 def test_a_factor_in_another_unit_is_converted_and_a_missing_one_stays_empty():
     heat = Carrier("heat", "MJ", "heat_equivalent", None, "heat", "heat_default")
     assert convert(heat, date(2026, 1, 1)).equivalent == D("0.03412")

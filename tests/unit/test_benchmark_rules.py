@@ -1,5 +1,6 @@
 """Sections 3 and 4 of the calculation rules, to the digit, and the guards around them."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -161,6 +162,22 @@ def test_feedstock_counts_only_where_the_indicator_says_so():
 def test_no_value_with_its_reason(period, windows, amounts, reason):
     found = benchmark.assess(CLINKER, amounts, windows, LEVEL, period)
     assert (found.actual, found.status, found.ratio, found.reason) == (None, Status.UNKNOWN, None, reason)
+
+
+def test_one_carrier_under_two_factor_sets_gives_no_value():
+    """Rules, section 8: factor sets are not mixed inside one inventory."""
+    old, new = (replace(amount("fresh_water"), factor_sets=(f"GB/T 2589-{year}",)) for year in (2008, 2020))
+    period = benchmark.Period(True, D(98500))
+    mixed = benchmark.assess(CLINKER, [amount(), old, replace(new, flow="out")], FULL, LEVEL, period)
+    assert (mixed.actual, mixed.status, mixed.reason) == (None, Status.UNKNOWN, Reason.MIXED_FACTOR_SETS)
+    over_a_change = replace(new, factor_sets=("GB/T 2589-2008", "GB/T 2589-2020"))
+    assert benchmark.assess(CLINKER, [over_a_change], FULL, LEVEL, period).reason is Reason.MIXED_FACTOR_SETS
+    # Two carriers may come from two lists, a measured value is part of its set, and a physical figure needs no factor.
+    other = replace(amount("nitrogen_steel"), factor_sets=("T/CISA 416-2024",))
+    measured = replace(new, flow="in", factor_sets=("GB/T 2589-2020", "GB/T 2589-2020, measured LHV"))
+    assert benchmark.assess(CLINKER, [other, measured], FULL, LEVEL, period).actual is not None
+    physical = benchmark.Indicator("physical", None, False, D(1))
+    assert benchmark.assess(physical, [over_a_change], FULL, LEVEL, period).actual is not None
 
 
 def test_a_missing_factor_of_nothing_does_not_matter():

@@ -3,7 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.batching import LIVE_BATCHES_BEFORE_BACKFILL, Batcher
+from ingest.batching import (
+    BACKFILL_ALONE_S,
+    BACKFILL_TURN_S,
+    LEAST_BACKFILL_BYTES,
+    LIVE_BATCHES_BEFORE_BACKFILL,
+    BackfillPace,
+    Batcher,
+)
 
 
 def batcher(**limits: float) -> Batcher[str]:
@@ -36,6 +43,55 @@ def test_live_goes_before_backfill_but_not_for_ever() -> None:
     taken = [held.take(0.0)[0] for _ in range(LIVE_BATCHES_BEFORE_BACKFILL + 2)]
     assert [name for name in taken if name.startswith("b")] == ["b0"]
     assert taken[LIVE_BATCHES_BEFORE_BACKFILL] == "b0"
+
+
+def test_live_and_backfill_take_turns_while_both_wait() -> None:
+    held = batcher(max_items=2)
+    for number in range(4):
+        held.add(f"b{number}", 1, 0.0, is_live=False)
+    held.add("l0", 1, 0.0, is_live=True)
+    assert held.take(0.0) == ["l0"]  # not due yet, but it would have to wait for a backfill batch
+    held.add("l1", 1, 0.0, is_live=True)
+    assert held.take(0.0) == ["b0", "b1"]
+    assert held.take(0.0) == ["l1"]
+    held.add("l2", 1, 0.0, is_live=True)
+    assert held.take(1.0) == ["l2"]  # it is due: it goes first again
+    assert held.take(1.0) == ["b2", "b3"]
+
+
+def test_a_limit_makes_backfill_batches_smaller_and_no_others() -> None:
+    held = batcher(max_items=9)
+    held.limit_backfill(20)
+    for name in "abcd":
+        held.add(name, 10, 0.0, is_live=False)
+        held.add(name.upper(), 10, 0.0, is_live=True)
+    assert held.is_full(is_live=False)
+    assert not held.is_full(is_live=True)
+    assert [held.take(0.0) for _ in range(3)] == [["A", "B", "C", "D"], ["a", "b"], ["c", "d"]]
+    held.limit_backfill(1000)  # never more than any other batch
+    for _ in range(3):
+        held.add("x", 50, 0.0, is_live=False)
+    assert held.take(0.0) == ["x", "x"]
+
+
+def test_the_pace_finds_the_batch_that_fills_its_turn() -> None:
+    pace = BackfillPace()
+    pace.note_live(10.0)
+    for _ in range(100):
+        size = pace.batch_bytes(10.0)
+        pace.note_backfill(size, 0.003 + size / 2e6)  # a commit costs 3 ms and half a microsecond a byte
+    seconds = 0.003 + pace.batch_bytes(10.0) / 2e6
+    assert 0.95 * BACKFILL_TURN_S < seconds < 1.05 * BACKFILL_TURN_S
+    rate = pace.batch_bytes(10.0) / BACKFILL_TURN_S
+    assert abs(pace.batch_bytes(20.0) - rate * BACKFILL_ALONE_S) < 10  # no live message for a while
+
+
+def test_the_backlog_moves_however_slow_a_commit_is() -> None:
+    pace = BackfillPace()
+    pace.note_live(0.0)
+    for _ in range(50):
+        pace.note_backfill(pace.batch_bytes(0.0), 30.0)
+    assert pace.batch_bytes(0.0) == LEAST_BACKFILL_BYTES
 
 
 def test_draining_takes_everything_at_once() -> None:

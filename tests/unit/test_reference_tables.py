@@ -138,12 +138,13 @@ def test_policy_targets_are_as_in_the_source(source: Callable[[str], list[Source
 def test_valid_from_is_only_where_the_source_states_a_date() -> None:
     stated = {
         "standard_coal_factor": {"GB/T 2589-2020": "2021-04-01"},
+        "warning_rule_set": {"2021Q1": "2021-03-31", "2021H1": "2021-06-30"},  # ends of the periods they graded
         "quota_limit": {"GB 21256-2025": "2026-07-01", "GB 21341-2022": "2024-01-01", "GB 40879-2021": "2022-11-01"},
     }
     for name in tables.FILES:
         for row in tables.table(name):
             dated = getattr(row, "valid_from", None)
-            standard = getattr(row, "factor_set", None) or getattr(row, "standard", None)
+            standard = next((getattr(row, n) for n in ("factor_set", "standard", "key") if hasattr(row, n)), None)
             assert str(dated or "") == stated.get(name, {}).get(standard, ""), row
 
 

@@ -5,10 +5,15 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.sequence import LAST_PAUSE, WINDOW, Range, look_through, pause_after, ranges, without
+from app.domain.sequence import LAST_PAUSE, WINDOW, Range, beginning, look_through, pause_after, ranges, without
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 OLD, FRESH = NOW - timedelta(minutes=10), NOW - timedelta(seconds=10)
+
+
+def test_a_stream_begins_at_its_first_number_or_where_it_was_taken_over() -> None:
+    begins = {lowest: beginning(lowest) for lowest in (0, 1, 2, 64, 65, 66, 5000)}
+    assert begins == {0: -1, 1: 0, 2: -1, 64: -1, 65: -1, 66: 65, 5000: 4999}
 
 
 def test_a_hole_in_the_window_may_still_come() -> None:

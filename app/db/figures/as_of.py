@@ -19,7 +19,10 @@ PUBLISHED = {
 
 
 def source(table: str, alias: str, as_of: datetime | None) -> str:
-    """Return what a query reads after FROM or JOIN: the table, or its rows as known at the bind parameter `as_of`."""
+    """Return what a query reads after FROM or JOIN: the table, or its rows as known at the bind parameter `as_of`.
+
+    The bind parameters `start` and `end` (dates, or null) bound the periods that are looked up.
+    """
     if as_of is None:
         return f"{table} {alias}"
     kind, grain, period, keys = PUBLISHED[table]
@@ -33,6 +36,8 @@ def source(table: str, alias: str, as_of: datetime | None) -> str:
         f" AND f.grain = '{grain}' AND f.key = {key} AND f.period = t.{period})"
         f" UNION ALL SELECT r.* FROM (SELECT DISTINCT ON (key, period) key, period, value, recorded_at"
         f" FROM figure_revision WHERE kind = '{kind}' AND grain = '{grain}'"
+        " AND period >= coalesce(CAST(:start AS date), '-infinity')"
+        " AND period < coalesce(CAST(:end AS date), 'infinity')"
         f" AND recorded_at <= CAST(:as_of AS timestamptz) ORDER BY key, period, revision DESC) v"
         f" CROSS JOIN LATERAL jsonb_populate_record(NULL::{table}, v.value || jsonb_build_object({whole})) r"
         f" WHERE v.value <> 'null') {alias}"

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from app.db.figures.as_of import source
-from app.db.figures.sums import complete_sum, district_on, energy_sums, exact
+from app.db.figures.sums import SIGNED, complete_sum, district_on, energy_sums, exact
 from app.db.scope import Scope
 
 # grain: (table, column of the step's start, the business day by which a district owns the step)
@@ -121,6 +121,23 @@ def by_carrier(connection: Connection, scope: Scope, question: Question) -> list
         question.parameters(scope),
     ).mappings()
     return [dict(row) for row in rows]
+
+
+def parts(connection: Connection, scope: Scope, question: Question) -> list[dict[str, Any]]:
+    """Return what a total is the sum of: its enterprises, or the rows of the one enterprise asked for, with signs."""
+    if question.enterprise_id is None:
+        columns = "e.id AS enterprise_id, e.uscc, e.name_zh, e.name_en, 1 AS sign"
+        sums = complete_sum("equivalent_kgce")
+        statement = (
+            f"SELECT {columns}, CAST({sums} AS numeric) AS equivalent_kgce {question.rows_sql(scope)}"
+            " GROUP BY e.id ORDER BY e.uscc"
+        )
+    else:
+        statement = (
+            f"SELECT u.id AS process_unit_id, u.code AS process_unit, x.carrier_key, x.flow, {SIGNED} AS sign,"
+            f" x.quantity, x.equivalent_kgce, x.factor_set {question.rows_sql(scope)} ORDER BY 2, 3, 4"
+        )
+    return [dict(row) for row in connection.execute(text(statement), question.parameters(scope)).mappings()]
 
 
 def last_days(connection: Connection, enterprise_id: int, start: date, end: date) -> dict[date, str | None]:

@@ -31,6 +31,14 @@ def energy_sums(*, scale: str, unit: str, mass: str) -> str:
     )
 
 
+def assignment_on(day: str) -> str:
+    """Return a lateral row with district and industry of enterprise `e` on a day: in force then, else the nearest."""
+    return (
+        "LATERAL (SELECT a.district_code, a.industry_code FROM enterprise_assignment a WHERE a.enterprise_id = e.id"
+        f" ORDER BY (a.from_on <= {day}) DESC, abs(a.from_on - {day}) LIMIT 1)"
+    )
+
+
 def district_on(day: str) -> str:
     """Return the district code of enterprise `e` on a day: the assignment then in force, else the nearest one."""
     return (
@@ -49,6 +57,12 @@ LATEST_RATIO = (
     "(SELECT DISTINCT ON (line_id) * FROM (SELECT *,"
     " row_number() OVER (PARTITION BY line_id ORDER BY period DESC) AS age FROM ratio WHERE grain = 'month')"
     " recent WHERE age <= 2 ORDER BY line_id, is_provisional, period DESC)"
+)
+
+# The last day of a ratio's period: what an enterprise was on that day, it is in that figure for ever.
+RATIO_LAST_DAY = (
+    "(x.period + CASE x.grain WHEN 'year' THEN interval '1 year' WHEN 'quarter' THEN interval '3 months'"
+    " ELSE interval '1 month' END - interval '1 day')::date"
 )
 
 MEASURED_SHARE = "round(x.windows_received::numeric / nullif(x.windows_expected, 0), 4)::text"

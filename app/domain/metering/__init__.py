@@ -4,7 +4,7 @@ Calculation rules, sections 9 and 10. `judge` turns the readings that count into
 `usage_hours` splits the steps into hours. Everything is exact: decimals in, decimals out, rationals in between.
 """
 
-from app.domain.metering.hours import UsageHour, hour_pieces, usage_hours, windows_in_service
+from app.domain.metering.hours import UsageHour, hour_pieces, is_steady, usage_hours, windows_in_service
 from app.domain.metering.judge import judge
 from app.domain.metering.rules import (
     CONTEXT_AFTER,
@@ -45,6 +45,7 @@ __all__ = [
     "Step",
     "UsageHour",
     "hour_pieces",
+    "is_steady",
     "judge",
     "load_limit",
     "usage_hours",

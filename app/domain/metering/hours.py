@@ -163,3 +163,9 @@ def windows_in_service(meter: Meter, from_at: datetime, to_at: datetime) -> int:
             denominator * width,
         )
     return round_ratio(numerator, denominator)
+
+
+def is_steady(meter: Meter, from_at: datetime, to_at: datetime) -> bool:
+    """Whether one meter and one expected interval hold from start to end: then equal times expect equal windows."""
+    durations = [duration for duration, _ in _stretches(meter, from_at, to_at)]
+    return durations == [to_at - from_at]
