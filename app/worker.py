@@ -24,7 +24,7 @@ from app import telemetry
 from app.db import alerts, stale
 from app.db import engine as engine_module
 from app.domain import calendar
-from app.pipeline import account, alert, benchmark, deliver, rollup, seal, silent_points
+from app.pipeline import account, alert, benchmark, deliver, rollup, seal, silent_points, validate
 from app.settings import Settings
 
 # A stage that has work is turned again for so long before the next one gets its turn: what is upstream never keeps
@@ -60,6 +60,7 @@ def stages(engine: Engine, settings: Settings) -> dict[str, Run]:
         "account": lambda now: account.run(engine, now),
         "benchmark": lambda now: benchmark.run(engine, now),
         "alert": lambda now: alert.run(engine, now, settings),
+        "validate": lambda now: validate.run(engine, now),
         "deliver": lambda now: deliver.run(engine, now, settings),
         "seal": lambda now: seal.run(engine, now),
     }
@@ -168,6 +169,7 @@ class Worker:
                 self._heads_logged_on = day
             if now - self._silence_looked_at >= SILENCE_EVERY_S:
                 silent_points.look(self.engine, self.clock())
+                validate.watch(self.engine, self.clock())
                 self._silence_looked_at = now
             if now - self._measured_at >= MEASURE_EVERY_S:
                 self._measure()

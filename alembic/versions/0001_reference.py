@@ -18,6 +18,13 @@ CITATION = """
     note        text NOT NULL DEFAULT ''
 """
 
+# Levels are never overwritten: a row that was put right stands beside the one it supersedes, so that a citation of the
+# former still says what was compared with.
+RECORDED = """
+    recorded_at timestamptz NOT NULL DEFAULT now(), recorded_by text NOT NULL DEFAULT 'reference',
+    superseded_at timestamptz
+"""
+
 TABLES = f"""
 CREATE EXTENSION IF NOT EXISTS timescaledb;
 CREATE EXTENSION IF NOT EXISTS btree_gist;
@@ -80,18 +87,34 @@ COMMENT ON COLUMN catalogue_variant.base_per_indicator_unit IS
 CREATE TABLE efficiency_level (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     variant_key text NOT NULL REFERENCES catalogue_variant, benchmark numeric, baseline numeric,
-    referenced_standard text NOT NULL DEFAULT '', deadline_on date, recorded_at timestamptz NOT NULL, {CITATION},
-    UNIQUE NULLS NOT DISTINCT (variant_key, edition, valid_from)
+    referenced_standard text NOT NULL DEFAULT '', deadline_on date, {CITATION}, {RECORDED}
 );
+CREATE UNIQUE INDEX efficiency_level_current ON efficiency_level (variant_key, edition, valid_from)
+    NULLS NOT DISTINCT WHERE superseded_at IS NULL;
 
 CREATE TABLE quota_limit (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     family text NOT NULL, industry_code text, domain_zh text NOT NULL, domain_en text NOT NULL,
     product_zh text NOT NULL, product_en text NOT NULL, indicator_zh text NOT NULL, unit text NOT NULL,
     level_1 numeric, level_2 numeric, level_3 numeric, direction text NOT NULL, standard text NOT NULL,
-    variant_key text REFERENCES catalogue_variant, {CITATION},
-    UNIQUE NULLS NOT DISTINCT (standard, domain_en, product_en, indicator_zh, valid_from)
+    variant_key text REFERENCES catalogue_variant, {CITATION}, {RECORDED}
 );
+CREATE UNIQUE INDEX quota_limit_current ON quota_limit (standard, domain_en, product_en, indicator_zh, valid_from)
+    NULLS NOT DISTINCT WHERE superseded_at IS NULL;
+CREATE INDEX ON quota_limit (variant_key);
+
+-- What a standard adds to its limits for the conditions of a line: per point by which the input stands off its base.
+CREATE TABLE level_correction (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    variant_key text NOT NULL REFERENCES catalogue_variant, input_key text NOT NULL,
+    input_zh text NOT NULL, input_en text NOT NULL, input_unit text NOT NULL,
+    level text NOT NULL CHECK (level IN ('1', '2', '3', 'benchmark', 'baseline')),
+    side text NOT NULL CHECK (side IN ('above', 'below', 'both')), base numeric, per_point numeric NOT NULL,
+    most_points numeric CHECK (most_points > 0), {CITATION}, {RECORDED}
+);
+COMMENT ON COLUMN level_correction.base IS 'null: the input is the number of points itself';
+CREATE UNIQUE INDEX level_correction_current ON level_correction (variant_key, input_key, level, edition, valid_from)
+    NULLS NOT DISTINCT WHERE superseded_at IS NULL;
 
 CREATE TABLE policy_target (
     target_key text PRIMARY KEY, name_zh text NOT NULL, name_en text NOT NULL, operator text NOT NULL,
@@ -130,7 +153,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop the reference tables; the extensions stay, other databases' objects may use them."""
     op.execute(
-        "DROP TABLE calendar_day, warning_rule_set, carrier_class, key_unit_tier, policy_target, quota_limit,"
-        " efficiency_level, catalogue_variant,"
+        "DROP TABLE calendar_day, warning_rule_set, carrier_class, key_unit_tier, policy_target,"
+        " level_correction, quota_limit, efficiency_level, catalogue_variant,"
         " emission_factor, standard_coal_factor, carrier, unit_of_measure, industry, district"
     )

@@ -106,6 +106,16 @@ COMMENT ON COLUMN point_assignment.in_boundary IS 'counts to the total of its pr
 COMMENT ON COLUMN point_assignment.output_kind IS 'the usage of a day is an output of line_id, of this kind';
 CREATE INDEX ON point_assignment (process_unit_id);
 CREATE INDEX ON point_assignment (line_id) WHERE output_kind IS NOT NULL;
+
+-- Who entered which event, when and why. What it did stands in the dated rows above.
+CREATE TABLE point_event (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, point_id integer NOT NULL REFERENCES point,
+    kind text NOT NULL CHECK (kind IN ('replacement', 'multiplier_change', 'meter_correction', 'move')),
+    at timestamptz NOT NULL, stated jsonb NOT NULL, actor text NOT NULL, reason text NOT NULL, evidence text,
+    recorded_at timestamptz NOT NULL
+);
+COMMENT ON COLUMN point_event.stated IS 'the event as it was entered';
+CREATE INDEX ON point_event (point_id, at);
 """
 
 
@@ -117,6 +127,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop the registry."""
     op.execute(
-        "DROP TABLE point_assignment, meter_installation, point, gateway, production_line, process_unit,"
+        "DROP TABLE point_event, point_assignment, meter_installation, point, gateway, production_line, process_unit,"
         " energy_manager, key_unit_list, enterprise_assignment, enterprise"
     )

@@ -64,11 +64,11 @@ CREATE TABLE quarantine (
 COMMENT ON COLUMN quarantine.release_requested_at IS 'asked for by an operator; ingest runs the ladder again';
 CREATE INDEX quarantine_open ON quarantine (gateway_code, received_at) WHERE released_at IS NULL;
 
--- Stage hand-over. Append-only: writers never wait for each other. subject: the gateway (rollup), the process unit
--- (account) or the production line (benchmark, alert). point_id narrows a rollup mark; null means all points.
+-- Stage hand-over. Append-only: writers never wait for each other. subject: the gateway (rollup, validate), the process
+-- unit (account) or the production line (benchmark, alert). point_id narrows a rollup mark; null means all points.
 CREATE TABLE stale (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    stage text NOT NULL CHECK (stage IN ('rollup', 'account', 'benchmark', 'alert')),
+    stage text NOT NULL CHECK (stage IN ('rollup', 'account', 'benchmark', 'alert', 'validate')),
     subject_id bigint NOT NULL, point_id integer, from_at timestamptz NOT NULL, to_at timestamptz NOT NULL,
     cause text NOT NULL DEFAULT 'reading', marked_at timestamptz NOT NULL DEFAULT now(), CHECK (to_at > from_at)
 );

@@ -40,11 +40,22 @@ CREATE INDEX ON energy_month (month);
 -- A judgement on the readings that gives no usage, or usage with a doubt. Replaced when its stretch is judged again.
 CREATE TABLE finding (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    point_id integer NOT NULL REFERENCES point, reason text NOT NULL, from_at timestamptz NOT NULL,
+    point_id integer REFERENCES point, gateway_id bigint REFERENCES gateway, reason text NOT NULL,
+    grain text CHECK (grain IN ('day', 'month')), from_at timestamptz NOT NULL,
     to_at timestamptz NOT NULL, detail jsonb NOT NULL DEFAULT '{{}}', found_at timestamptz NOT NULL DEFAULT now(),
-    due_on date, closed_at timestamptz, closed_by text, note text
+    due_on date, closed_at timestamptz, closed_by text, note text,
+    CHECK ((point_id IS NULL) <> (gateway_id IS NULL))
 );
+COMMENT ON COLUMN finding.gateway_id IS 'a fault of the whole gateway; else null';
+COMMENT ON COLUMN finding.grain IS 'validation judges a day or a month, which identifies the finding; else null';
+COMMENT ON COLUMN finding.due_on IS 'fault clock: three working days after it was found';
 CREATE INDEX ON finding (point_id, from_at);
+CREATE UNIQUE INDEX finding_of_period ON finding (point_id, gateway_id, reason, grain, from_at)
+    NULLS NOT DISTINCT WHERE grain IS NOT NULL;
+CREATE INDEX finding_without_clock ON finding (found_at) WHERE due_on IS NULL AND closed_at IS NULL;
+
+-- The days that the clock has handed to validation: what never arrived leaves no other mark.
+CREATE TABLE validated_day (day date PRIMARY KEY, handed_at timestamptz NOT NULL);
 
 CREATE TABLE output (
     line_id bigint NOT NULL REFERENCES production_line, kind text NOT NULL
@@ -95,15 +106,16 @@ CREATE TABLE ratio (
     status text NOT NULL CHECK (status IN ('at_benchmark', 'between', 'below_baseline', 'unknown')),
     ratio numeric, position numeric, reason text, is_provisional boolean NOT NULL,
     quota_limit_id bigint REFERENCES quota_limit, quota_level_1 numeric, quota_level_2 numeric, quota_level_3 numeric,
-    quota_grade text CHECK (quota_grade IN ('1', '2', '3', 'none')), corrections jsonb NOT NULL DEFAULT '[]',
+    quota_grade text CHECK (quota_grade IN ('1', '2', '3', 'none')), corrections jsonb,
     output_source text CHECK (output_source IN ('reported', 'metered', 'both')),
     windows_expected integer NOT NULL, windows_received integer NOT NULL, windows_estimated integer NOT NULL,
     factor_set text, has_recalled_factor boolean NOT NULL DEFAULT false, computed_at timestamptz NOT NULL,
     PRIMARY KEY (line_id, variant_key, grain, period)
 );
-COMMENT ON TABLE ratio IS 'months only: figures of longer periods are sums of months, made when asked for';
+COMMENT ON COLUMN ratio.grain IS
+    'month, quarter and year are stored; what runs with the present is made of the months when it is asked for';
 COMMENT ON COLUMN ratio.quota_grade IS 'none: over the limit of existing plants; null: no limit or no value';
-COMMENT ON COLUMN ratio.corrections IS 'what the limits (and levels) here were corrected by, see level_correction';
+COMMENT ON COLUMN ratio.corrections IS 'what limits (and levels) of this month were corrected by: level_correction';
 CREATE INDEX ON ratio (grain, period, status);
 
 CREATE TABLE figure_revision (
@@ -126,7 +138,7 @@ def downgrade() -> None:
     op.execute("DROP VIEW output_current")
     op.execute("DROP VIEW correction_input_current")
     for table in (
-        *("figure_revision", "ratio", "measured_lhv", "correction_input", "output", "finding"),
+        *("figure_revision", "ratio", "measured_lhv", "correction_input", "output", "validated_day", "finding"),
         *("energy_month", "energy_day", "energy_hour", "usage_month", "usage_day", "usage_hour"),
     ):
         op.execute(f"DROP TABLE {table}")  # one by one: a hypertable may not be dropped along with others

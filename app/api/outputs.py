@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Body, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
@@ -69,6 +69,29 @@ def report_outputs(
     An enterprise's key reports for its own lines only.
     """
     return intake.report(connection, caller.scope, body.outputs, actor=caller.name, now=now)
+
+
+@router.post("/csv", response_model=Reported, summary="Report outputs as CSV 上报产量（CSV）")
+def report_outputs_csv(
+    body: Annotated[
+        str,
+        Body(
+            media_type="text/csv",
+            max_length=5_000_000,
+            description="UTF-8; columns uscc, process_unit, line, kind, grain, period, value, unit, if wanted reason",
+            examples=[
+                "uscc,process_unit,line,kind,grain,period,value,unit\n"
+                "91120000MA0000001Q,kiln,kiln-1,production,month,2026-10,98500,t\n"
+            ],
+        ),
+    ],
+    caller: Annotated[Caller, Depends(allow("operator", "enterprise"))],
+    connection: Transaction,
+    now: Now,
+) -> intake.Reported:
+    """As above from a CSV file: all or nothing, every bad row is listed with its line."""
+    entries, places = intake.parse_csv(body.removeprefix("\ufeff"))
+    return intake.report(connection, caller.scope, entries, actor=caller.name, now=now, places=places)
 
 
 @router.get("", response_model=OutputList, summary="List outputs 产量列表")

@@ -23,10 +23,17 @@ VariantFilter = Annotated[
 DomainFilter = Annotated[
     int | None, Query(ge=1, le=999, description="domain of the 2023 catalogue (发改产业〔2023〕723号)", examples=[15])
 ]
-MonthRequired = Annotated[
-    str, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="calendar month", examples=["2026-10"])
-]
 LIMIT_ROWS = 5000
+
+
+class Correction(Answer):
+    """What a condition of the line added to a level."""
+
+    input_key: str = Field(examples=["ore_grade"])
+    level: str = Field(description="1, 2, 3, benchmark or baseline", examples=["3"])
+    value: Exact = Field(description="the condition's value", examples=["60"])
+    points: Exact = Field(examples=["2"])
+    added: Exact = Field(description="in the unit of the indicator", examples=["7.22"])
 
 
 class Ratio(Answer):
@@ -90,6 +97,19 @@ class Ratio(Answer):
     )
     level_valid_from: date | None = Field(examples=["2023-07-04"])
     level_referenced_standard: str | None = Field(examples=["GB 16780"])
+    quota_grade: Literal["1", "2", "3", "none"] | None = Field(
+        description="level of the GB quota standard (限额) that is reached: 1 advanced, 2 new, 3 existing plants; none:"
+        " over the limit; null: no limit or no value",
+        examples=["3"],
+    )
+    quota_level_1: Exact | None = Field(description="as corrected by `corrections`", examples=["100"])
+    quota_level_2: Exact | None = Field(examples=["107"])
+    quota_level_3: Exact | None = Field(examples=["117"])
+    quota_standard: str | None = Field(examples=["GB 16780-2021"])
+    quota_edition: str | None = Field(examples=["GB 16780-2021"])
+    quota_confidence: str | None = Field(examples=["confirmed"])
+    corrections: list[Correction] = Field(description="what levels were corrected by, for the line's conditions")
+    output_source: str | None = Field(description="reported, metered on the wire, or both", examples=["reported"])
 
 
 class RatioList(Answer):
@@ -99,27 +119,7 @@ class RatioList(Answer):
     is_cut: bool = Field(description="there are more rows than fit into one answer")
 
 
-class Ranked(Ratio):
-    """A ranked line."""
-
-    rank: int = Field(description="1 is the best; equal figures share a rank", examples=[1])
-
-
-class LeftOut(Ratio):
-    """A line that is not ranked."""
-
-    left_out_because: str = Field(examples=["incomplete"])
-
-
-class Ranking(Answer):
-    """Lines of one product or domain in a month, best first, and those left out."""
-
-    month: str = Field(examples=["2026-10"])
-    ranked: list[Ranked]
-    left_out: list[LeftOut] = Field(description="provisional, without output or without a level: with the reason")
-
-
-CSV_COLUMNS = list(Ratio.model_fields)
+CSV_COLUMNS = [name for name in Ratio.model_fields if name != "corrections"]
 
 
 @router.get("/ratios", response_model=RatioList, responses=DOCUMENTED, summary="Ratios by line and month 能效比值")
@@ -133,6 +133,7 @@ def list_ratios(
     variant: VariantFilter = None,
     domain: DomainFilter = None,
     status: Status | None = None,
+    grain: Annotated[Literal["month", "quarter", "year"], Query(description="calendar period")] = "month",
     from_month: Month = None,
     to_month: Annotated[
         str | None, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="last month, included", examples=["2026-10"])
@@ -142,8 +143,9 @@ def list_ratios(
     format: Format = "json",
     excel: Excel = False,
 ) -> Any:
-    """Newest month first. Every row names the level it was judged by (edition, source, confidence) and how much of
-    it was measured. With `as_of`, `to_month` is needed: the figures of published months as they were known then.
+    """Newest first; quarters and years by the month in which they begin. Every row names the level it was judged by
+    (edition, source, confidence) and how much of it was measured. With `as_of`, `to_month` is needed: the figures of
+    published months as they were known then. Other periods, as_of too: /ratios/period.
     """
     last = month_start(to_month)
     if as_of is not None:
@@ -153,11 +155,12 @@ def list_ratios(
                 detail_zh="使用 as_of 须指定 to_month",
                 errors=[{"location": ["query", "to_month"], "message": "missing beside as_of"}],
             )
-        check_published("month", last, as_of)
+        check_published(grain, last, as_of)
     rows = ratios.list_ratios(
         connection,
         caller.scope,
         limit=limit + 1,
+        grain=grain,
         start=month_start(from_month),
         end=next_month(last) if last else None,
         enterprise_id=enterprise_id,
@@ -172,37 +175,6 @@ def list_ratios(
     if format == "csv":
         return _csv("ratios", rows[:limit], CSV_COLUMNS, is_for_excel=excel)
     return {"items": rows[:limit], "is_cut": is_cut}
-
-
-@router.get("/ranking", response_model=Ranking, responses=DOCUMENTED, summary="Ranking of a month 排名")
-def get_ranking(
-    *,
-    caller: Annotated[Caller, Depends(allow(*EVERYONE))],
-    connection: Transaction,
-    month: MonthRequired,
-    variant: VariantFilter = None,
-    domain: DomainFilter = None,
-    district: DistrictFilter = None,
-    format: Format = "json",
-    excel: Excel = False,
-) -> Any:
-    """Among the lines the caller may see, by position, then by ratio. Name a variant or a domain: lines of different
-    domains are not compared.
-    """
-    if variant is None and domain is None:
-        raise Invalid(
-            "name a variant or a domain: lines of different domains are not ranked together",
-            detail_zh="请指定 variant 或 domain：不同领域的产线不放在一起排名",
-            errors=[{"location": ["query", "variant"], "message": "variant or domain is missing"}],
-        )
-    first = date.fromisoformat(f"{month}-01")
-    ranked, left_out = ratios.ranking(
-        connection, caller.scope, first, district_code=district, variant_key=variant, domain_no=domain
-    )
-    if format == "csv":
-        columns = ["rank", *CSV_COLUMNS, "left_out_because"]
-        return _csv(f"ranking-{month}", [*ranked, *left_out], columns, is_for_excel=excel)
-    return {"month": month, "ranked": ranked, "left_out": left_out}
 
 
 def _csv(name: str, rows: list[dict[str, Any]], columns: list[str], *, is_for_excel: bool) -> Response:

@@ -4,11 +4,11 @@ from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from app.api.access import EVERYONE, Caller, Transaction, allow
 from app.api.ratios import DomainFilter
-from app.api.shapes import Answer, Exact
+from app.api.shapes import Answer, Exact, Instant
 from app.db.figures import reference
 
 router = APIRouter(prefix="/api/v1/reference", tags=["reference"])
@@ -25,7 +25,15 @@ class Citation(Answer):
     note: str
 
 
-class Level(Citation):
+class Recorded(Citation):
+    """A row of an edition: nothing is overwritten, a row that is put right supersedes its first version."""
+
+    recorded_at: Instant
+    recorded_by: str = Field(examples=["reference"])
+    superseded_at: Instant | None = Field(description="with as_of only: when it was put right later")
+
+
+class Level(Recorded):
     """Benchmark and baseline of a product by a process."""
 
     variant_key: str = Field(examples=["ndrc723-15-cement-clinker"])
@@ -42,6 +50,42 @@ class Level(Citation):
     baseline: Exact | None = Field(description="基准水平", examples=["117"])
     referenced_standard: str = Field(examples=["GB 16780"])
     deadline_on: date | None = Field(description="until when lines below the baseline are to be changed or closed")
+
+
+class QuotaLimit(Recorded):
+    """The three levels of a mandatory quota standard for one product."""
+
+    variant_key: str | None = Field(description="product of the catalogue that it grades", examples=[None])
+    standard: str = Field(examples=["GB 16780-2021"])
+    industry_code: str | None = Field(examples=["3011"])
+    domain_zh: str = Field(examples=["水泥"])
+    domain_en: str = Field(examples=["cement"])
+    product_zh: str = Field(examples=["水泥熟料"])
+    product_en: str = Field(examples=["clinker"])
+    indicator_zh: str = Field(examples=["单位产品综合能耗"])
+    unit: str = Field(examples=["kgce/t"])
+    direction: str = Field(examples=["lower_is_better"])
+    level_1: Exact | None = Field(description="advanced 先进值", examples=["100"])
+    level_2: Exact | None = Field(description="access for new plants 准入值", examples=["107"])
+    level_3: Exact | None = Field(description="limit for existing plants 限定值", examples=["117"])
+
+
+class LevelCorrection(Recorded):
+    """What a standard adds to a level for each point of a condition of the line."""
+
+    variant_key: str = Field(examples=["ndrc723-19-blast-furnace-process"])
+    product_zh: str
+    product_en: str
+    unit: str = Field(examples=["kgce/t"])
+    input_key: str = Field(description="as in /correction-inputs", examples=["ore_grade"])
+    input_zh: str = Field(examples=["入炉矿品位"])
+    input_en: str = Field(examples=["iron grade of the burden"])
+    input_unit: str = Field(examples=["%"])
+    level: str = Field(description="1, 2, 3, benchmark or baseline", examples=["3"])
+    side: str = Field(description="above, below or both: where points count", examples=["below"])
+    base: Exact | None = Field(description="null: the input is the number of points itself", examples=["62"])
+    per_point: Exact = Field(examples=["3.61"])
+    most_points: Exact | None = Field(examples=["5"])
 
 
 class Carrier(Citation):
@@ -91,15 +135,45 @@ class EmissionFactor(Citation):
     factor_unit: str = Field(examples=["kgCO2/kWh"])
 
 
+OnDay = Annotated[date | None, Query(description="in force on this day", examples=["2026-10-01"])]
+KnownAt = Annotated[
+    AwareDatetime | None,
+    Query(description="as it was known at this instant", examples=["2026-11-10T00:00:00+08:00"]),
+]
+
+
 @router.get("/levels", response_model=list[Level], summary="Benchmark and baseline levels 标杆与基准水平")
 def list_levels(
     caller: Annotated[Caller, Depends(allow(*EVERYONE))],
     connection: Transaction,
     domain: DomainFilter = None,
-    on: Annotated[date | None, Query(description="in force on this day", examples=["2026-10-01"])] = None,
+    on: OnDay = None,
+    as_of: KnownAt = None,
 ) -> list[dict[str, Any]]:
-    """Every edition that is loaded, or the one in force on a day."""
-    return reference.levels(connection, domain_no=domain, on=on)
+    """Every edition that is loaded, or the one in force on a day. Old periods keep the edition of their first day."""
+    return reference.levels(connection, domain_no=domain, on=on, as_of=as_of)
+
+
+@router.get("/quota-limits", response_model=list[QuotaLimit], summary="Limits of the GB quota standards 能耗限额")
+def list_quota_limits(
+    caller: Annotated[Caller, Depends(allow(*EVERYONE))],
+    connection: Transaction,
+    on: OnDay = None,
+    as_of: KnownAt = None,
+) -> list[dict[str, Any]]:
+    """Levels 1 to 3; in most products benchmark and baseline equal two of them, but not in all."""
+    return reference.quota_limits(connection, on=on, as_of=as_of)
+
+
+@router.get("/level-corrections", response_model=list[LevelCorrection], summary="Corrections of levels 限额修正")
+def list_level_corrections(
+    caller: Annotated[Caller, Depends(allow(*EVERYONE))],
+    connection: Transaction,
+    on: OnDay = None,
+    as_of: KnownAt = None,
+) -> list[dict[str, Any]]:
+    """By product and condition; a line's conditions are reported to /correction-inputs."""
+    return reference.level_corrections(connection, on=on, as_of=as_of)
 
 
 @router.get("/carriers", response_model=list[Carrier], summary="Energy carriers 能源品种")

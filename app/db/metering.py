@@ -27,7 +27,10 @@ from app.domain.metering import (
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """From the first to the last instant of which anything is known or was ever computed for a point."""
+    """From the first to the last instant of which anything is known or was ever computed for a point.
+
+    Around stretches, what lies before may end early: then so deep that nothing which looks back gets there.
+    """
 
     first_reading_at: datetime | None
     last_reading_at: datetime | None
@@ -37,18 +40,22 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A dated assignment of a point to a process unit."""
+    """A dated assignment of a point to a process unit; output_line_id: the line whose output its usage is."""
 
     point_id: int
     process_unit_id: int
     from_at: datetime
     to_at: datetime | None
+    output_line_id: int | None
 
 
-def points_of(connection: Connection, gateway_id: int) -> list[int]:
-    """Return the points of a gateway, in order."""
-    query = text("SELECT id FROM point WHERE gateway_id = :gateway_id ORDER BY id")
-    return list(connection.execute(query, {"gateway_id": gateway_id}).scalars())
+def points_of(connection: Connection, gateway_ids: Sequence[int]) -> dict[int, list[int]]:
+    """Return the points of gateways, in order."""
+    query = text("SELECT gateway_id, id FROM point WHERE gateway_id = ANY(:gateway_ids) ORDER BY id")
+    points: dict[int, list[int]] = {gateway_id: [] for gateway_id in gateway_ids}
+    for gateway_id, point_id in connection.execute(query, {"gateway_ids": list(gateway_ids)}):
+        points[gateway_id].append(point_id)
+    return points
 
 
 def meters(connection: Connection, point_ids: Sequence[int]) -> dict[int, Meter]:
@@ -86,7 +93,7 @@ def meters(connection: Connection, point_ids: Sequence[int]) -> dict[int, Meter]
 
 
 # Readings, entered instants, dated registers, and what an earlier run computed from any of them.
-_EXTENTS = """
+_EXTENTS = text("""
 SELECT p.id, r.first_at, r.last_at,
        least(r.first_at, o.first_at, i.first_at, i.last_at, h.first_at),
        greatest(r.last_at, o.last_at, i.first_at, i.last_at, h.last_at)
@@ -103,17 +110,13 @@ CROSS JOIN LATERAL (
   SELECT (SELECT hour_at FROM usage_hour WHERE point_id = p.id ORDER BY hour_at LIMIT 1) AS first_at,
          (SELECT hour_at FROM usage_hour WHERE point_id = p.id ORDER BY hour_at DESC LIMIT 1)
            + interval '1 hour' AS last_at) h
-"""
+""")
 
 
 def extents(connection: Connection, point_ids: Sequence[int]) -> dict[int, Extent]:
     """Return the extents of the points that have any."""
-    rows = connection.execute(text(_EXTENTS), {"point_ids": list(point_ids)})
-    return {
-        point_id: Extent(first_at, last_at, from_at, to_at)
-        for point_id, first_at, last_at, from_at, to_at in rows
-        if from_at is not None
-    }
+    rows = connection.execute(_EXTENTS, {"point_ids": list(point_ids)})
+    return {row[0]: Extent(*row[1:]) for row in rows if row[3] is not None}
 
 
 # Overridden and bad readings are passed over: with them the distance only comes out longer than it must be.
@@ -124,6 +127,50 @@ def _nth_reading(condition: str, order: str, count: int) -> str:
         AND NOT EXISTS (SELECT FROM reading_override o WHERE o.point_id = r.point_id AND o.ts = r.ts)
         AND r.ts >= :low_at AND r.ts < :high_at
       ORDER BY r.ts {order} OFFSET {count - 1} LIMIT 1)"""
+
+
+# Further back than a zone and the context of its first block reach together.
+_DEEP = ZONE_BEFORE + CONTEXT_BEFORE
+_AROUND = timedelta(days=7)
+_EXTENTS_AROUND = text(f"""
+SELECT x.point_id, x.deep_at, x.last_at, x.deep_at, greatest(x.last_at, o.last_at, i.first_at, i.last_at, h.last_at)
+FROM (
+  SELECT s.point_id, {_nth_reading("< s.from_at", "DESC", _DEEP)} AS deep_at, (
+    SELECT ts FROM reading r WHERE r.point_id = s.point_id AND ts >= :low_at ORDER BY ts DESC LIMIT 1) AS last_at
+  FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[])) AS s(point_id, from_at) OFFSET 0) x
+CROSS JOIN LATERAL (SELECT max(ts) AS last_at FROM reading_override WHERE point_id = x.point_id) o
+CROSS JOIN LATERAL (
+  SELECT min(from_at) FILTER (WHERE initial_register IS NOT NULL) AS first_at,
+         max(to_at) FILTER (WHERE final_register IS NOT NULL) AS last_at
+  FROM meter_installation WHERE point_id = x.point_id) i
+CROSS JOIN LATERAL (
+  SELECT (SELECT hour_at FROM usage_hour WHERE point_id = x.point_id AND hour_at >= :low_at
+          ORDER BY hour_at DESC LIMIT 1) + interval '1 hour' AS last_at) h
+""")
+Stretch = tuple[int, datetime, datetime]
+
+
+def extents_around(connection: Connection, stretches: Sequence[Stretch]) -> dict[int, Extent]:
+    """Return the extents of the points of stretches, as far as judging the stretches needs them.
+
+    Where enough readings stand just before, the whole past need not be asked: planning a look into each chunk of a
+    long history takes more time than a live claim may.
+    """
+    first: dict[int, datetime] = {}
+    for point_id, from_at, _ in stretches:
+        first[point_id] = min(from_at, first.get(point_id, from_at))
+    if not first:
+        return {}
+    parameters = {
+        "point_ids": list(first),
+        "from_ats": list(first.values()),
+        "low_at": min(first.values()) - _AROUND,
+        "high_at": max(first.values()),
+    }
+    rows = connection.execute(_EXTENTS_AROUND, parameters)
+    near = {row[0]: Extent(*row[1:]) for row in rows if row[1] is not None}
+    far = [point_id for point_id in first if point_id not in near]
+    return near | extents(connection, far) if far else near
 
 
 _REACH = """
@@ -141,7 +188,6 @@ _CONTEXT = _REACH.format(
 )
 # Most neighbours are near; few chunks are touched then. The second look has no bound.
 NEAR = timedelta(days=3)
-Stretch = tuple[int, datetime, datetime]
 Reach = tuple[datetime | None, datetime | None]
 
 
@@ -195,8 +241,13 @@ def _ask_reach(connection: Connection, query: str, stretches: Sequence[Stretch],
     return [(low, high) for low, high in connection.execute(text(query), parameters)]
 
 
+# A value is manual if a person entered it and no meter sent it: a dispute decided for one of its values is not.
 _READINGS = """
-SELECT s.no, e.ts, e.value, e.quality, e.is_disputed
+SELECT s.no, e.ts, e.value, e.quality, e.is_disputed,
+       e.is_edited AND NOT EXISTS (
+         SELECT FROM reading_override g
+         WHERE g.point_id = e.point_id AND g.ts = e.ts AND g.origin = 'gateway' AND g.value = e.value)
+       AND NOT EXISTS (SELECT FROM reading r WHERE r.point_id = e.point_id AND r.ts = e.ts AND r.value = e.value)
 FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[]), CAST(:to_ats AS timestamptz[]))
      WITH ORDINALITY AS s(point_id, from_at, to_at, no)
 JOIN reading_effective e ON e.point_id = s.point_id AND e.ts >= s.from_at AND e.ts <= s.to_at
@@ -215,16 +266,17 @@ def readings(connection: Connection, stretches: Sequence[Stretch]) -> list[list[
         "high_at": max(s[2] for s in stretches),
     }
     found: list[list[Reading]] = [[] for _ in stretches]
-    for no, ts, value, quality, is_disputed in connection.execute(text(_READINGS), parameters):
+    for no, ts, value, quality, is_disputed, is_manual in connection.execute(text(_READINGS), parameters):
         exact: Decimal | None = None if value is None else exact_decimal(value)
-        found[no - 1].append(Reading(ts, exact, quality, is_disputed))
+        found[no - 1].append(Reading(ts, exact, quality, is_disputed, is_manual))
     return found
 
 
 def assignments(connection: Connection, point_ids: Sequence[int]) -> list[Assignment]:
     """Return all dated assignments of points."""
     query = text(
-        "SELECT point_id, process_unit_id, from_at, to_at FROM point_assignment WHERE point_id = ANY(:point_ids)"
+        "SELECT point_id, process_unit_id, from_at, to_at, CASE WHEN output_kind IS NOT NULL THEN line_id END"
+        " FROM point_assignment WHERE point_id = ANY(:point_ids)"
     )
     return [Assignment(*row) for row in connection.execute(query, {"point_ids": list(point_ids)})]
 
@@ -233,7 +285,7 @@ def assignments(connection: Connection, point_ids: Sequence[int]) -> list[Assign
 # for a new dispute. A dispute is the same whoever opened it (ingest does, at once): its end and detail do not matter.
 _SAME = """
   f.point_id = w.point_id AND f.reason = w.reason AND f.from_at = w.from_at
-  AND (f.reason = 'disputed' OR (f.to_at = w.to_at AND f.detail = w.detail))"""
+  AND (f.reason = 'disputed' OR (f.to_at = w.to_at AND f.detail - 'calendar' = w.detail))"""
 _WANTED = """
 WITH stretch AS (
   SELECT * FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[]),

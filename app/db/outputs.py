@@ -30,7 +30,9 @@ def find_lines(
     rows = connection.execute(
         text(
             "SELECT l.id, e.uscc, u.code AS process_unit, l.code, l.from_on, l.to_on,"
-            " v.output_kind, v.output_unit FROM production_line l JOIN process_unit u ON u.id = l.process_unit_id"
+            " v.output_kind, v.output_unit, coalesce(l.capacity_unit, (SELECT o.unit FROM output_current o"
+            "  WHERE o.line_id = l.id AND o.kind = 'capacity' LIMIT 1)) AS capacity_unit"
+            " FROM production_line l JOIN process_unit u ON u.id = l.process_unit_id"
             " JOIN enterprise e ON e.id = u.enterprise_id JOIN catalogue_variant v ON v.variant_key = l.variant_key"
             f" WHERE (l.id = ANY(:line_ids) OR e.uscc = ANY(:usccs)) AND {scope.enterprises_sql()}"
         ),

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 from app.db import stale
 from app.domain.calendar import month_bounds
 
-# What identifies a row of each table. Dated tables keep several rows of one key, so their key holds the date.
+# What identifies a row of each table. Dated tables keep several rows of one key, so their key holds the date. Levels,
+# limits and corrections have editions: app.db.levels.
 KEYS: dict[str, tuple[str, ...]] = {
     "district": ("code",),
     "industry": ("code",),
@@ -20,8 +21,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "standard_coal_factor": ("factor_key", "factor_set", "valid_from"),
     "emission_factor": ("factor_type", "factor_key", "factor_set", "year"),
     "catalogue_variant": ("variant_key",),
-    "efficiency_level": ("variant_key", "edition", "valid_from"),
-    "quota_limit": ("standard", "domain_en", "product_en", "indicator_zh", "valid_from"),
     "policy_target": ("target_key",),
     "key_unit_tier": ("tier",),
     "carrier_class": ("carrier_key",),
@@ -30,8 +29,6 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 # An operator may have changed these; a reload does not undo it.
 LEFT_TO_OPERATOR = {"rule": {"severity", "params", "is_enabled"}}
-# Columns that the database needs and the files do not have.
-STAMPED = {"efficiency_level": "recorded_at"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +41,12 @@ class TableReport:
     unchanged: int
 
 
-def upsert(connection: Connection, table: str, rows: Iterable[Any], now: datetime) -> TableReport:
+def upsert(connection: Connection, table: str, rows: Iterable[Any]) -> TableReport:
     """Bring the rows (dataclass instances) of one reference table in; rows that are not given stay."""
     counts = {"inserted": 0, "updated": 0, "unchanged": 0}
     statement = None
     for row in rows:
         values = asdict(row)
-        if table in STAMPED:
-            values[STAMPED[table]] = now
         if statement is None:
             statement = text(_statement(table, values))
         outcome = connection.execute(statement, _parameters(values)).scalar_one_or_none()
@@ -62,13 +57,12 @@ def upsert(connection: Connection, table: str, rows: Iterable[Any], now: datetim
 def _statement(table: str, values: Mapping[str, Any]) -> str:
     """Return the upsert of a row; it answers true for an insert, false for an update, nothing when unchanged."""
     columns = list(values)
-    compared = [c for c in columns if c not in {*KEYS[table], STAMPED.get(table), *LEFT_TO_OPERATOR.get(table, ())}]
-    changed = [*compared, STAMPED[table]] if table in STAMPED else compared
+    compared = [c for c in columns if c not in {*KEYS[table], *LEFT_TO_OPERATOR.get(table, ())}]
     bound = [f"CAST(:{c} AS jsonb)" if isinstance(values[c], dict) else f":{c}" for c in columns]
     return (
         f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(bound)})"
         f" ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET "
-        + ", ".join(f"{c} = excluded.{c}" for c in changed)
+        + ", ".join(f"{c} = excluded.{c}" for c in compared)
         + f" WHERE ({', '.join(f'{table}.{c}' for c in compared)})"
         + f" IS DISTINCT FROM ({', '.join(f'excluded.{c}' for c in compared)}) RETURNING xmax = 0"
     )
@@ -98,8 +92,8 @@ def mark_factors(connection: Connection, *, cause: str) -> None:
     stale.mark_many(connection, "account", marks, cause=cause)
 
 
-def mark_levels(connection: Connection, *, cause: str) -> None:
-    """Mark the ratios of every production line that has any stale: a level or an indicator has changed."""
+def mark_indicators(connection: Connection, *, cause: str) -> None:
+    """Mark the ratios of every production line that has any stale: an indicator has changed."""
     rows = connection.execute(text("SELECT line_id, min(period), max(period) FROM ratio GROUP BY line_id")).all()
     marks = [(line, None, month_bounds(first)[0], month_bounds(last)[1]) for line, first, last in rows]
     stale.mark_many(connection, "benchmark", marks, cause=cause)

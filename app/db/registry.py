@@ -158,6 +158,7 @@ def points_with_readings(connection: Connection, point_ids: Sequence[int]) -> se
             text(
                 "SELECT p FROM unnest(CAST(:ids AS integer[])) AS p"
                 " WHERE EXISTS (SELECT 1 FROM reading r WHERE r.point_id = p)"
+                " OR EXISTS (SELECT 1 FROM reading_override o WHERE o.point_id = p)"
             ),
             {"ids": list(point_ids)},
         ).scalars()

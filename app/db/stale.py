@@ -4,12 +4,18 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
 # Advisory lock spaces, one per stage, so that the same id may be locked by two stages at once.
-LOCK_SPACE = {"rollup": 7_230_011, "account": 7_230_012, "benchmark": 7_230_013, "alert": 7_230_014}
+LOCK_SPACE = {
+    "rollup": 7_230_011,
+    "account": 7_230_012,
+    "benchmark": 7_230_013,
+    "alert": 7_230_014,
+    "validate": 7_230_015,
+}
 # A claim takes at most so many marks: bounds the work of one transaction.
 CLAIM_LIMIT = 2000
 
@@ -72,6 +78,32 @@ def mark_many(
         )
 
 
+def mark_published(
+    connection: Connection, stage: str, rows: Sequence[tuple[int, datetime, datetime]], *, cause: str
+) -> None:
+    """Append marks (point_id, from_at, to_at) of points' gateways, only those that reach a day published by the run's
+    present: days that are still coming in are marked by the clock when they are published.
+    """
+    if rows:
+        connection.execute(
+            text(
+                "INSERT INTO stale (stage, subject_id, point_id, from_at, to_at, cause)"
+                " SELECT :stage, p.gateway_id, p.id, m.from_at, m.to_at, :cause FROM unnest("
+                " CAST(:points AS integer[]), CAST(:from_ats AS timestamptz[]), CAST(:to_ats AS timestamptz[]))"
+                " AS m (point_id, from_at, to_at) JOIN point p ON p.id = m.point_id"
+                " WHERE (date_trunc('day', m.from_at AT TIME ZONE 'Asia/Shanghai') + interval '36 hours')"
+                " AT TIME ZONE 'Asia/Shanghai' <= revision_now()"
+            ),
+            {
+                "stage": stage,
+                "cause": cause,
+                "points": [point_id for point_id, _, _ in rows],
+                "from_ats": [from_at for _, from_at, _ in rows],
+                "to_ats": [to_at for _, _, to_at in rows],
+            },
+        )
+
+
 class _Memory(threading.local):
     """What one working thread remembers: the subject it claimed last, and the subjects that failed it."""
 
@@ -131,6 +163,44 @@ def claim(connection: Connection, stage: str) -> Claim | None:
             _memory.claimed[stage] = subject_id
             return Claim(subject_id, marks)
     return None
+
+
+def claim_many(connection: Connection, stage: str, most: int, longest: timedelta | None = None) -> list[Claim]:
+    """Lock up to so many subjects of a stage, oldest marks first, and take their marks, as `claim` does for one.
+
+    `longest` passes over subjects whose marks cover more in sum, if others are there: what is live is not held up by
+    what is late. A caller whose batch fails asks for fewer, down to one: only then is the subject known that fails.
+    """
+    if most == 1:
+        one = claim(connection, stage)
+        return [one] if one else []
+    _memory.claimed.pop(stage, None)
+    locked = connection.execute(
+        text(
+            "SELECT subject_id FROM (SELECT subject_id FROM stale WHERE stage = :stage"
+            " AND subject_id <> ALL(:left_alone) GROUP BY subject_id"
+            " HAVING sum(to_at - from_at) <= coalesce(:longest, interval '1000 years') ORDER BY min(id) LIMIT :most) s"
+            " WHERE pg_try_advisory_xact_lock(:space, hashint8(subject_id))"
+        ),
+        {
+            "stage": stage,
+            "left_alone": _left_alone(stage),
+            "longest": longest,
+            "most": most,
+            "space": LOCK_SPACE[stage],
+        },
+    ).scalars()
+    rows = connection.execute(
+        text(
+            "DELETE FROM stale WHERE id IN (SELECT id FROM stale WHERE stage = :stage AND subject_id = ANY(:subjects)"
+            " ORDER BY subject_id, from_at LIMIT :limit) RETURNING subject_id, from_at, to_at, point_id, cause"
+        ),
+        {"stage": stage, "subjects": locked.all(), "limit": CLAIM_LIMIT * 4},
+    )
+    marks: dict[int, list[Mark]] = {}
+    for subject_id, *mark_ in rows:
+        marks.setdefault(subject_id, []).append(Mark(*mark_))
+    return [Claim(subject_id, tuple(taken)) for subject_id, taken in sorted(marks.items())]
 
 
 def _take(connection: Connection, stage: str, subject_id: int) -> tuple[Mark, ...]:

@@ -1,4 +1,4 @@
-"""Usage of points: the set-based road for provably clean stretches, and the writing of hours, days and months.
+"""Usage of points by the hour: the set-based road for provably clean stretches, and the writing of hours.
 
 A block is a point and whole hours [from_at, to_at) whose usage is to be recomputed. `write_clean` does so in one
 statement for all blocks that need no judgement, and names them; the others are judged by `app.domain.metering` and
@@ -7,15 +7,15 @@ written by `write_judged`. Both give the same rows: the pure rules are the measu
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from app.domain.calendar import day_start
-from app.domain.metering import DEFAULT_INTERVAL_S, PROOF, UsageHour
+from app.domain.metering import DEFAULT_INTERVAL_S, PROOF, Signal, UsageHour
 
-# Neighbours of a block are looked for so far away; where they are further, the block is judged one by one.
-HORIZON = timedelta(days=14)
+# Neighbours of a block are looked for so far away; where they are further, the block is judged one by one. Each chunk
+# that may hold them costs planning time in every statement.
+HORIZON = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ WITH block AS MATERIALIZED (
   FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[]), CAST(:to_ats AS timestamptz[]),
               CAST(:first_ats AS timestamptz[]), CAST(:last_ats AS timestamptz[]))
        WITH ORDINALITY AS b(point_id, from_at, to_at, first_at, last_at, no)
-  JOIN point p ON p.id = b.point_id AND p.signal = 'register'
+  JOIN point p ON p.id = b.point_id
   JOIN unit_of_measure u ON u.unit = p.unit
   CROSS JOIN LATERAL (
     SELECT min(x.ts) AS at, count(*) AS n FROM (
@@ -116,13 +116,14 @@ WITH block AS MATERIALIZED (
     WHERE o.point_id = b.point_id AND o.ts >= w.low_at AND o.ts <= w.high_at)
 )"""
 
-# A step belongs to the hour in which it ends. Readings are gathered per hour first, so that all that follows is done
-# once an hour, not once a reading; and each hour's last register is made an exact number once: the quantity of an hour
-# is the difference of two. One block at a time, in the order of the index: nothing is sorted. (Should the readings of
-# an hour ever come in another order, their times do not rise, and the block is judged.) Every row carries what it
-# needs of its block: the planner takes a block for one row and would join by going through all rows for each block.
+# Registers. A step belongs to the hour in which it ends. Readings are gathered per hour first, so that all that follows
+# is done once an hour, not once a reading; and each hour's last register is made an exact number once: the quantity of
+# an hour is the difference of two. One block at a time, in the order of the index: nothing is sorted. (Should the
+# readings of an hour ever come in another order, their times do not rise, and the block is judged.) Every row carries
+# what it needs of its block: the planner takes a block for one row and would join by going through all rows for each.
 # Blocks whose readings stand on the hours are done then; in others, steps go across an hour's edge and are split.
-_HOURS = f"""
+# OFFSET 0 keeps the arrays from being carried, and unpacked, past the window.
+_REGISTER_HOURS = f"""
 , hour AS MATERIALIZED (
   SELECT b.no, b.point_id, b.from_at, b.to_at, b.factor, b.longest, b.interval_s, b.expected,
          e.end_hour, s.t0, s.v0, e.t1, e.v1, e.t2, e.v2, e.edge, s.edge0, l.long,
@@ -154,7 +155,27 @@ _HOURS = f"""
   CROSS JOIN LATERAL (
     SELECT CASE WHEN t1 - t0 > b.longest THEN t1 - t0 + coalesce(long_within, interval '0')
            ELSE long_within END AS long) l
-), verdict AS MATERIALIZED (
+)"""
+
+# Intervals that divide the hour and start on it: each is energy of one hour alone. One that starts elsewhere may mean
+# the same interval as another, or be split.
+_INTERVAL_HOURS = """
+, hour AS MATERIALIZED (
+  SELECT b.no, b.point_id, b.from_at, b.to_at, b.factor, b.longest, b.interval_s, b.expected, x.end_hour,
+         x.end_hour AS t0, 0::float8 AS v0, x.end_hour AS t1, 0::float8 AS v1, x.end_hour + x.n * b.step AS t2,
+         x.edge, 0::numeric AS edge0, NULL::interval AS long, x.is_odd OR 3600 % b.interval_s <> 0 AS is_odd
+  FROM block b CROSS JOIN LATERAL (
+    SELECT time_bucket('1 hour', ts) AS end_hour, count(*) AS n, sum(round(value::numeric * b.factor, 6)) AS edge,
+           bool_or(quality <> 0 OR value < 0 OR value > b.rise OR value >= b.largest
+             OR ts <> time_bucket(b.step, ts)) AS is_odd
+    FROM reading r
+    WHERE r.point_id = b.point_id AND r.ts >= b.low_at AND r.ts <= b.high_at
+      AND r.ts >= :horizon_from AND r.ts < :horizon_to
+    GROUP BY end_hour ORDER BY end_hour) x
+)"""
+
+_SUMS = f"""
+, verdict AS MATERIALIZED (
   SELECT no, coalesce(bool_or(is_odd), false) AS is_doubtful, coalesce(bool_or(t0 < end_hour), false) AS is_split
   FROM hour GROUP BY no
 ), clean AS (
@@ -183,8 +204,9 @@ _HOURS = f"""
   UNION ALL
   SELECT no, point_id, interval_s, expected, end_hour, edge - edge0, t2 - t0, coalesce(long, interval '0'),
          t0 = end_hour AND t2 = end_hour + interval '1 hour' AND long IS NULL
-  FROM hour JOIN verdict v USING (no)
-  WHERE NOT v.is_doubtful AND NOT v.is_split AND t0 IS NOT NULL AND end_hour >= from_at AND end_hour < to_at
+  FROM hour
+  WHERE t0 IS NOT NULL AND end_hour >= from_at AND end_hour < to_at
+    AND no <> ALL (ARRAY(SELECT no FROM verdict WHERE is_doubtful OR is_split))
 ), computed AS (
   -- floor(x + 0.5) rounds half up as the pure rules do: microseconds over an interval are never near a half by chance.
   SELECT no, point_id, hour_at, quantity, expected AS windows_expected, w.received AS windows_received,
@@ -231,12 +253,16 @@ _WRITE = """
 SELECT NULL::bigint AS no, c.point_id, c.from_at, c.to_at FROM changed c
 UNION ALL SELECT no, NULL, NULL, NULL FROM done"""
 
-_CLEAN = f"""{_BLOCKS}{_HOURS}
+_DONE = """
 , done AS MATERIALIZED (
   SELECT b.no, b.point_id, b.from_at, b.to_at FROM block b JOIN verdict v USING (no) WHERE NOT v.is_doubtful
-){_WRITE}"""
+)"""
+_CLEAN = {
+    Signal.REGISTER: text(f"{_BLOCKS}{_REGISTER_HOURS}{_SUMS}{_DONE}{_WRITE}"),
+    Signal.INTERVAL: text(f"{_BLOCKS}{_INTERVAL_HOURS}{_SUMS}{_DONE}{_WRITE}"),
+}
 
-_JUDGED = f"""
+_JUDGED = text(f"""
 WITH done AS (
   SELECT * FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[]),
                        CAST(:to_ats AS timestamptz[]))
@@ -246,7 +272,7 @@ WITH done AS (
                        CAST(:quantities AS numeric[]), CAST(:expected AS integer[]),
                        CAST(:received AS integer[]), CAST(:estimated AS integer[]))
   AS c(no, hour_at, quantity, windows_expected, windows_received, windows_estimated) JOIN done d USING (no)
-){_WRITE}"""
+){_WRITE}""")
 
 
 def plan_each_time(connection: Connection) -> None:
@@ -255,14 +281,19 @@ def plan_each_time(connection: Connection) -> None:
     connection.execute(text("SET LOCAL work_mem = '64MB'"))
 
 
-def write_clean(connection: Connection, blocks: Sequence[Block]) -> CleanResult:
-    """Recompute the hours of all blocks that need no judgement, in one statement; the rest is left as it was."""
+def write_clean(connection: Connection, signal: Signal, blocks: Sequence[Block]) -> CleanResult:
+    """Recompute the hours of all blocks that need no judgement, in one statement; the rest is left as it was.
+
+    `signal` is that of all the points. Gauges always need a judgement.
+    """
+    if signal not in _CLEAN or not blocks:
+        return CleanResult(frozenset(), ())
     parameters = _block_parameters(blocks)
     parameters["first_ats"] = [b.first_at for b in blocks]
     parameters["last_ats"] = [b.last_at for b in blocks]
     parameters["horizon_from"] = min(b.from_at for b in blocks) - HORIZON
     parameters["horizon_to"] = max(b.to_at for b in blocks) + HORIZON
-    return _result(connection.execute(text(_CLEAN), parameters))
+    return _result(connection.execute(_CLEAN[signal], parameters))
 
 
 def write_judged(
@@ -279,7 +310,7 @@ def write_judged(
         "received": [h.windows_received for _, h in rows],
         "estimated": [h.windows_estimated for _, h in rows],
     }
-    return _result(connection.execute(text(_JUDGED), parameters)).changed
+    return _result(connection.execute(_JUDGED, parameters)).changed
 
 
 def _block_parameters(blocks: Sequence[Block]) -> dict[str, object]:
@@ -301,77 +332,3 @@ def _result(rows: Iterable[Sequence[object]]) -> CleanResult:
         else:
             changed.append(ChangedDay(point_id, from_at, to_at))  # type: ignore[arg-type]
     return CleanResult(frozenset(clean), tuple(changed))
-
-
-# A run is a point and days (or a month) that expect the same number of windows each. Asia/Shanghai has been 8 hours
-# ahead all year since 1992; asking the zone for each hour would take a third of the time of the days.
-_RUNS = """
-WITH run AS (
-  SELECT * FROM unnest(CAST(:point_ids AS integer[]), CAST(:first_days AS date[]), CAST(:end_days AS date[]),
-                       CAST(:expected AS integer[]))
-  AS r(point_id, first_day, end_day, expected)
-)"""
-_DAYS = """
-, span AS (
-  SELECT *, (first_day - interval '8 hours') AT TIME ZONE 'UTC' AS from_at,
-            (end_day - interval '8 hours') AT TIME ZONE 'UTC' AS to_at FROM run
-), computed AS MATERIALIZED (
-  SELECT s.point_id, (d.bucket AT TIME ZONE 'UTC')::date AS day, s.expected, d.quantity, d.received, d.estimated
-  FROM span s CROSS JOIN LATERAL (
-    SELECT time_bucket('1 day', h.hour_at + interval '8 hours') AS bucket, sum(h.quantity) AS quantity,
-           sum(h.windows_received) AS received, sum(h.windows_estimated) AS estimated
-    FROM usage_hour h
-    WHERE h.point_id = s.point_id AND h.hour_at >= s.from_at AND h.hour_at < s.to_at
-      AND h.hour_at >= :first_at AND h.hour_at < :end_at
-    GROUP BY bucket ORDER BY bucket) d
-)"""
-_MONTHS = """
-, computed AS MATERIALIZED (
-  SELECT r.point_id, r.first_day AS month, r.expected, sum(d.quantity) AS quantity,
-         sum(d.windows_received) AS received, sum(d.windows_estimated) AS estimated
-  FROM run r JOIN usage_day d ON d.point_id = r.point_id AND d.day >= r.first_day AND d.day < r.end_day
-  GROUP BY r.point_id, r.first_day, r.expected
-)"""
-_WRITE_PERIODS = """
-, removed AS (
-  DELETE FROM usage_{key} u USING run r
-  WHERE u.point_id = r.point_id AND u.{key} >= r.first_day AND u.{key} < r.end_day
-    AND NOT EXISTS (SELECT FROM computed c WHERE c.point_id = u.point_id AND c.{key} = u.{key})
-)
-INSERT INTO usage_{key} AS u (point_id, {key}, quantity, windows_expected, windows_received, windows_estimated)
-SELECT c.point_id, c.{key}, c.quantity, c.expected, c.received, c.estimated
-FROM computed c LEFT JOIN usage_{key} old ON old.point_id = c.point_id AND old.{key} = c.{key}
-WHERE (old.quantity, old.windows_expected, old.windows_received, old.windows_estimated) IS DISTINCT FROM
-      (c.quantity, c.expected, c.received, c.estimated)
-ON CONFLICT (point_id, {key}) DO UPDATE SET
-  quantity = excluded.quantity, windows_expected = excluded.windows_expected,
-  windows_received = excluded.windows_received, windows_estimated = excluded.windows_estimated
-"""
-
-# A point, its days [first, end) and the windows that are expected in each of them; or a month as its days, and in it.
-Run = tuple[int, date, date, int]
-
-
-def write_days(connection: Connection, runs: Sequence[Run]) -> None:
-    """Recompute the days of runs from their hours."""
-    if runs:
-        parameters = _run_parameters(runs) | {
-            "first_at": day_start(min(first for _, first, _, _ in runs)),
-            "end_at": day_start(max(end for _, _, end, _ in runs)),
-        }
-        connection.execute(text(_RUNS + _DAYS + _WRITE_PERIODS.format(key="day")), parameters)
-
-
-def write_months(connection: Connection, months: Sequence[Run]) -> None:
-    """Recompute months from their days."""
-    if months:
-        connection.execute(text(_RUNS + _MONTHS + _WRITE_PERIODS.format(key="month")), _run_parameters(months))
-
-
-def _run_parameters(runs: Sequence[Run]) -> dict[str, object]:
-    return {
-        "point_ids": [point_id for point_id, _, _, _ in runs],
-        "first_days": [first for _, first, _, _ in runs],
-        "end_days": [end for _, _, end, _ in runs],
-        "expected": [expected for _, _, _, expected in runs],
-    }

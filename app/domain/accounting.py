@@ -46,13 +46,13 @@ def flow_sign(flow: Flow | str, *, feedstock_counts: bool) -> int:
 
     Feedstock (energy used as raw material) counts only where the indicator says so.
     """
-    match Flow(flow):
-        case Flow.IN:
-            return 1
-        case Flow.OUT | Flow.RECOVERED:
-            return -1
-        case Flow.FEEDSTOCK:
-            return 1 if feedstock_counts else 0
+    sign = _SIGNS.get(flow)
+    if sign is None:
+        raise ValueError(f"{flow!r} is no flow: in, out, recovered or feedstock")
+    return sign if flow != Flow.FEEDSTOCK or feedstock_counts else 0
+
+
+_SIGNS: Mapping[str, int] = {Flow.IN: 1, Flow.OUT: -1, Flow.RECOVERED: -1, Flow.FEEDSTOCK: 1}
 
 
 def coefficient_from_lhv(lhv_kj: Decimal | Fraction) -> Fraction:

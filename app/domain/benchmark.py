@@ -1,17 +1,16 @@
 """Distance of a line from the official levels: status, ratio, position, gap, share of capacity. Exact."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Context, Decimal, Inexact
 from enum import StrEnum
 from fractions import Fraction
 
 from app.domain.accounting import MixedFactorSets, flow_sign, refuse_mixed
+from app.domain.exact import at_most, fraction
 
 Number = Decimal | Fraction | int
-# 天津市"十四五"节能减排工作实施方案: the share of capacity at benchmark level exceeds 30 %.
-CAPACITY_SHARE_TARGET_PCT = 30
 # Provincial data-quality rule: at least 90 % of the expected windows were received.
 COMPLETENESS_MIN = Fraction(9, 10)
 # Wide enough for a sum of amounts; what would be rounded raises instead.
@@ -65,6 +64,11 @@ class Level:
     recorded_at: datetime | None = None
 
 
+def with_levels(level: Level, benchmark: Decimal | None, baseline: Decimal | None) -> Level:
+    """Return a level with other values: corrected by the conditions of a line."""
+    return replace(level, benchmark=benchmark, baseline=baseline)
+
+
 def level_of_month(levels: Iterable[Level], month: date) -> Level | None:
     """Return the level in force on the first day of a month: a month is judged by one edition.
 
@@ -97,12 +101,18 @@ def status(
 
     With one level only, what that level decides is said and the rest is unknown.
     """
-    sign = 1 if direction is Direction.LOWER_IS_BETTER else -1
-    if benchmark is not None and sign * Fraction(actual) <= sign * Fraction(benchmark):
+    x = fraction(actual)
+    if benchmark is not None and reaches(x, benchmark, direction):
         return Status.AT_BENCHMARK
-    if baseline is not None and sign * Fraction(actual) > sign * Fraction(baseline):
+    if baseline is not None and not reaches(x, baseline, direction):
         return Status.BELOW_BASELINE
     return Status.UNKNOWN if benchmark is None or baseline is None else Status.BETWEEN
+
+
+def reaches(actual: Number, level: Number, direction: Direction = Direction.LOWER_IS_BETTER) -> bool:
+    """Whether a figure reaches a level, by full value; equality reaches it."""
+    x, limit = fraction(actual), fraction(level)
+    return at_most(x, limit) if direction is Direction.LOWER_IS_BETTER else at_most(limit, x)
 
 
 def ratio(actual: Number, benchmark: Number | None) -> Fraction | None:
@@ -113,11 +123,11 @@ def ratio(actual: Number, benchmark: Number | None) -> Fraction | None:
     """
     if benchmark is None:
         return None
-    x, level = Fraction(actual), Fraction(benchmark)
-    if x > 0 and level > 0:
-        return x / level
-    if x < 0 and level < 0:
-        return level / x
+    x, level = fraction(actual), fraction(benchmark)
+    if x.numerator > 0 and level.numerator > 0:
+        return Fraction(x.numerator * level.denominator, x.denominator * level.numerator)
+    if x.numerator < 0 and level.numerator < 0:
+        return Fraction(level.numerator * x.denominator, level.denominator * x.numerator)
     return None
 
 
@@ -125,7 +135,11 @@ def position(actual: Number, benchmark: Number | None, baseline: Number | None) 
     """Return (baseline - actual) / (baseline - benchmark): 1 at the benchmark, 0 at the baseline, any sign."""
     if benchmark is None or baseline is None or benchmark == baseline:
         return None
-    return (Fraction(baseline) - Fraction(actual)) / (Fraction(baseline) - Fraction(benchmark))
+    x, better, worse = fraction(actual), fraction(benchmark), fraction(baseline)
+    # In whole numbers: each difference is over the product of its denominators.
+    reached = worse.numerator * x.denominator - x.numerator * worse.denominator
+    whole = worse.numerator * better.denominator - better.numerator * worse.denominator
+    return Fraction(reached * better.denominator, whole * x.denominator)
 
 
 def gap(actual: Number, benchmark: Number) -> Fraction:
@@ -147,11 +161,12 @@ class CapacityShare:
         """The share in percent; None without capacity."""
         return self.at_benchmark / self.total * 100 if self.total else None
 
-    @property
-    def is_target_met(self) -> bool:
-        """Whether the share is strictly above 30 %: exactly 30.00 % is not met."""
+    def is_above(self, target_pct: Number, *, or_equal: bool = False) -> bool:
+        """Whether the share is above a target, strictly unless equality is enough: exactly 30.00 % is not over 30 %."""
         share = self.share_pct
-        return share is not None and share > CAPACITY_SHARE_TARGET_PCT
+        if share is None:
+            return False
+        return share > Fraction(target_pct) or (or_equal and share == Fraction(target_pct))
 
 
 def capacity_share(lines: Sequence[tuple[Number, str, Status]]) -> CapacityShare:
@@ -228,7 +243,8 @@ class Windows:
     @property
     def is_complete(self) -> bool:
         """Whether at least 90 % of the expected windows were received."""
-        return self.expected > 0 and self.measured_share >= COMPLETENESS_MIN
+        least = self.expected * COMPLETENESS_MIN.numerator
+        return self.expected > 0 and self.received * COMPLETENESS_MIN.denominator >= least
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +329,11 @@ def judged(
     indicator: Indicator, energy: Fraction, output: Number, level: Level | None, doubt: Reason | None
 ) -> Assessment:
     """Return the assessment of a known energy and output (over zero); a doubt makes it provisional."""
-    actual = energy / (Fraction(indicator.base_per_unit) * Fraction(output))
+    base, amount = fraction(indicator.base_per_unit), fraction(output)
+    actual = Fraction(
+        energy.numerator * base.denominator * amount.denominator,
+        energy.denominator * base.numerator * amount.numerator,
+    )
     benchmark, baseline = (level.benchmark, level.baseline) if level else (None, None)
     return Assessment(
         actual=actual,

@@ -1,6 +1,7 @@
 """Business days, months and hours of the city, as half-open instants. Business time is Asia/Shanghai (UTC+8)."""
 
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 BUSINESS_ZONE = ZoneInfo("Asia/Shanghai")
@@ -29,11 +30,13 @@ def month_of(day: date) -> date:
     return day.replace(day=1)
 
 
+@lru_cache(maxsize=4096)
 def next_month(month: date) -> date:
     """Return the first day of the following month."""
     return (month.replace(day=28) + timedelta(days=4)).replace(day=1)
 
 
+@lru_cache(maxsize=4096)
 def month_bounds(month: date) -> tuple[datetime, datetime]:
     """Return the half-open UTC bounds [start, end) of a business month given by any of its days."""
     first = month_of(month)

@@ -1,7 +1,6 @@
 """Figures of a quarter, a year to date, a year and twelve months: sums of months, judged like a month. Exact.
 
-A month is what is stored and published; a longer period is made of its months when it is asked for, so months add up
-to the year and the past reads as it was known. Its level is that of its first month: old periods keep the old edition.
+Months add up to the year. The level of a period is that of its first month: old periods keep the old edition.
 """
 
 from collections.abc import Sequence
@@ -10,11 +9,13 @@ from datetime import date
 from decimal import Context, Decimal, Inexact
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 
 from app.domain import benchmark
 from app.domain.accounting import to_decimal
 from app.domain.benchmark import Assessment, Indicator, Level, Reason, Status, Windows
-from app.domain.calendar import month_of, next_month
+from app.domain.calendar import month_of
+from app.domain.quota import NO_LIMITS, Limits
 
 _EXACT = Context(prec=200, traps=[Inexact])
 MONTHS_OF_A_YEAR = 12
@@ -36,7 +37,8 @@ def previous_months(month: date, count: int) -> date:
     return date(ordinal // 12, ordinal % 12 + 1, 1)
 
 
-def months_of(grain: Grain, period: date) -> list[date]:
+@lru_cache(maxsize=4096)
+def months_of(grain: Grain, period: date) -> tuple[date, ...]:
     """Return the months of the period that a month names: a quarter or a year that it lies in, or that it ends."""
     month = month_of(period)
     first, count = {
@@ -46,10 +48,7 @@ def months_of(grain: Grain, period: date) -> list[date]:
         Grain.YEAR: (month.replace(month=1), MONTHS_OF_A_YEAR),
         Grain.ROLLING_12_MONTHS: (previous_months(month, MONTHS_OF_A_YEAR - 1), MONTHS_OF_A_YEAR),
     }[grain]
-    months = [first]
-    while len(months) < count:
-        months.append(next_month(months[-1]))
-    return months
+    return tuple(previous_months(first, -n) for n in range(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class MonthOfLine:
     reason: str | None
     windows: Windows
     level: Level
-    limits: tuple[Decimal | None, ...] = (None, None, None)
+    limits: Limits = NO_LIMITS
     quota_limit_id: int | None = None
 
     @property
@@ -91,7 +90,7 @@ class PeriodOfLine:
     output: Decimal | None
     windows: Windows
     level: Level | None
-    limits: tuple[Decimal | None, ...]
+    limits: Limits
     quota_limit_id: int | None
 
 
@@ -188,14 +187,13 @@ def _level(months: Sequence[MonthOfLine], counted: Sequence[MonthOfLine]) -> Lev
     )
 
 
-def _limits(
-    months: Sequence[MonthOfLine], counted: Sequence[MonthOfLine]
-) -> tuple[tuple[Decimal | None, ...], int | None]:
+def _limits(months: Sequence[MonthOfLine], counted: Sequence[MonthOfLine]) -> tuple[Limits, int | None]:
     if not months or months[0].quota_limit_id is None:
-        return (None, None, None), None
+        return NO_LIMITS, None
     first = months[0].quota_limit_id
     same = [month for month in counted if month.quota_limit_id == first] or [months[0]]
-    return tuple(_mean([(month.limits[n], month.output) for month in same]) for n in range(3)), first
+    level_1, level_2, level_3 = (_mean([(month.limits[n], month.output) for month in same]) for n in range(3))
+    return (level_1, level_2, level_3), first
 
 
 def _mean(levels: Sequence[tuple[Decimal | None, Decimal | None]]) -> Decimal | None:

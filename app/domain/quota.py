@@ -11,9 +11,12 @@ from decimal import Context, Decimal, Inexact
 from enum import StrEnum
 from fractions import Fraction
 
-from app.domain.benchmark import Direction
+from app.domain.benchmark import Direction, reaches
 
 Number = Decimal | Fraction | int
+# Levels 1, 2 and 3.
+Limits = tuple[Decimal | None, Decimal | None, Decimal | None]
+NO_LIMITS: Limits = (None, None, None)
 # Wide enough for every product of two figures here; what would be rounded raises instead.
 _EXACT = Context(prec=200, traps=[Inexact])
 
@@ -124,20 +127,12 @@ def limit_of_month(limits: Iterable[QuotaLimit], month: date) -> QuotaLimit | No
     )
 
 
-def grade(
-    actual: Number,
-    level_1: Number | None,
-    level_2: Number | None,
-    level_3: Number | None,
-    direction: Direction = Direction.LOWER_IS_BETTER,
-) -> Grade | None:
-    """Return the best level that a figure reaches, by full value and equality included.
+def grade(actual: Number, limits: Limits, direction: Direction = Direction.LOWER_IS_BETTER) -> Grade | None:
+    """Return the best of levels 1, 2, 3 that a figure reaches, by full value and equality included.
 
     None where no level is known, or where the figure passes all that are known and level 3 is not among them.
     """
-    sign = 1 if direction is Direction.LOWER_IS_BETTER else -1
-    levels = ((Grade.LEVEL_1, level_1), (Grade.LEVEL_2, level_2), (Grade.LEVEL_3, level_3))
-    for name, level in levels:
-        if level is not None and sign * Fraction(actual) <= sign * Fraction(level):
+    for name, level in zip((Grade.LEVEL_1, Grade.LEVEL_2, Grade.LEVEL_3), limits, strict=True):
+        if level is not None and reaches(actual, level, direction):
             return name
-    return None if level_3 is None else Grade.NONE
+    return None if limits[2] is None else Grade.NONE

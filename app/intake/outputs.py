@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from sqlalchemy import Connection
@@ -23,7 +23,9 @@ CSV_COLUMNS = ("uscc", "process_unit", "line", "kind", "grain", "period", "value
 # Economic outputs have no unit of measure; GB/T 2589 indicators are per 10^4 yuan.
 MONEY_UNIT = "10^4 yuan"
 MONEY_KINDS = ("output_value", "value_added")
-Kind = Literal["production", "output_value", "value_added", "it_electricity"]
+# What a line can produce; it holds from the period's first day on and divides nothing.
+CAPACITY = "capacity"
+Kind = Literal["production", "output_value", "value_added", "it_electricity", "capacity"]
 Grain = Literal["day", "month", "year"]
 
 
@@ -60,6 +62,15 @@ class OutputEntry(Entry):
         if (self.line is None) == (self.line_id is None):
             raise ValueError("name the line once: by line or by line_id")
         return self
+
+
+class NamesLine(Protocol):
+    """An entry that names a line by `line` or `line_id`."""
+
+    @property
+    def line(self) -> LineName | None: ...
+    @property
+    def line_id(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,7 @@ def report(
     Lines outside the scope are as unknown as lines that do not exist. Any breach raises Invalid with all of them.
     """
     outputs_db.lock(connection)
-    lines = _Lines(connection, scope, entries)
+    lines = Lines(connection, scope, entries)
     breaches = list(_breaches(connection, entries, lines, business_day(now)))
     if breaches:
         raise refusal(breaches, places)
@@ -117,30 +128,31 @@ def report(
     fresh = _fresh_rows(connection, entries, lines, actor)
     if fresh:
         outputs_db.insert(connection, fresh)
-        stale.mark_many(connection, "benchmark", _marks(fresh), cause=CAUSE)
+        stale.mark_many(connection, "benchmark", _marks([r for r in fresh if r["kind"] != CAPACITY]), cause=CAUSE)
     unchanged = len(entries) - len(fresh)
     detail = {"accepted": len(fresh), "unchanged": unchanged, "lines": sorted({row["line_id"] for row in fresh})}
     access.record(connection, actor, "outputs.report", f"{len(entries)} outputs", detail)
     return Reported(len(fresh), unchanged)
 
 
-class _Lines:
+class Lines:
     """The lines that a report names, found in one query."""
 
-    def __init__(self, connection: Connection, scope: Scope, entries: Sequence[OutputEntry]) -> None:
+    def __init__(self, connection: Connection, scope: Scope, entries: Sequence["NamesLine"]) -> None:
         ids = sorted({entry.line_id for entry in entries if entry.line_id is not None})
         usccs = sorted({entry.line.uscc for entry in entries if entry.line is not None})
         found = outputs_db.find_lines(connection, scope, line_ids=ids, usccs=usccs)
         self._by_id = {row["id"]: row for row in found}
         self._by_name = {(row["uscc"], row["process_unit"], row["code"]): row for row in found}
 
-    def of(self, entry: OutputEntry) -> dict[str, Any] | None:
+    def of(self, entry: "NamesLine") -> dict[str, Any] | None:
+        """Return the line of an entry, or None where the scope has none."""
         if entry.line is None:
             return self._by_id.get(entry.line_id)
         return self._by_name.get((entry.line.uscc, entry.line.process_unit, entry.line.code))
 
 
-def _breaches(connection: Connection, entries: Sequence[OutputEntry], lines: _Lines, today: date) -> Iterator[Breach]:
+def _breaches(connection: Connection, entries: Sequence[OutputEntry], lines: Lines, today: date) -> Iterator[Breach]:
     units: dict[str, set[str]] = {}
     seen: dict[tuple[Any, ...], int] = {}
     for number, entry in enumerate(entries):
@@ -155,12 +167,21 @@ def _breaches(connection: Connection, entries: Sequence[OutputEntry], lines: _Li
             yield path, f"the same line, kind and period as outputs[{seen[key]}]"
         seen.setdefault(key, number)
         yield from ((((*path, "period")), message) for message in _period_faults(entry, line, today))
-        wanted = MONEY_UNIT if entry.kind in MONEY_KINDS else line["output_unit"]
-        if entry.kind not in (*MONEY_KINDS, line["output_kind"]):
+        wanted = _unit_wanted(entry, line)
+        if entry.kind not in (*MONEY_KINDS, CAPACITY, line["output_kind"]):
             yield (*path, "kind"), f"this line reports {line['output_kind']}, not {entry.kind}"
+        elif entry.kind == CAPACITY:
+            if entry.unit != wanted:
+                yield (*path, "unit"), f"the capacity of this line is in {wanted}: units of capacity are not mixed"
         elif entry.unit not in units.setdefault(wanted, outputs_db.units_like(connection, wanted)):
             known = ", ".join(sorted(units[wanted]))
             yield (*path, "unit"), f"unit {entry.unit!r} does not convert to {wanted}; known units are {known}"
+
+
+def _unit_wanted(entry: OutputEntry, line: Mapping[str, Any]) -> str:
+    if entry.kind in MONEY_KINDS:
+        return MONEY_UNIT
+    return str((line["capacity_unit"] or entry.unit) if entry.kind == CAPACITY else line["output_unit"])
 
 
 def _period_faults(entry: OutputEntry, line: Mapping[str, Any], today: date) -> Iterator[str]:
@@ -183,7 +204,7 @@ def _period_end(grain: str, period: date) -> date:
 
 
 def _fresh_rows(
-    connection: Connection, entries: Sequence[OutputEntry], lines: _Lines, actor: str
+    connection: Connection, entries: Sequence[OutputEntry], lines: Lines, actor: str
 ) -> list[dict[str, Any]]:
     """Return the rows to append: what is new, or differs from the latest revision in value or unit."""
     wanted = [(line, entry) for entry in entries if (line := lines.of(entry)) is not None]

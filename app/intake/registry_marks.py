@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from app.db import registry as registry_db
 from app.db import stale
-from app.domain.calendar import day_start
+from app.domain.calendar import HOUR, day_start
 from app.intake.registry_records import Change, Key, Plan, Record, Registered
 
 CAUSE = "registry"
@@ -21,7 +21,7 @@ NAMES_ONLY = {"name_zh", "name_en", "data_item_code", "serial", "verified_until"
 def mark(connection: Connection, plan: Plan, registered: Registered, ids: Ids, now: datetime) -> None:
     """Append the marks of everything that the plan has changed for rows that were there before."""
     horizon = now + timedelta(days=1)
-    rollup, account = _dated_rows(plan, registered, ids, horizon)
+    rollup, account, outputs = _dated_rows(plan, registered, ids, horizon)
     rollup += _points(plan, registered, horizon)
     measured = registry_db.points_with_readings(connection, sorted({p for _, p, _, _ in rollup if p is not None}))
     rollup = [row for row in rollup if row[1] in measured]
@@ -29,7 +29,7 @@ def mark(connection: Connection, plan: Plan, registered: Registered, ids: Ids, n
     for stage, rows in (
         ("rollup", rollup),
         ("account", account),
-        ("benchmark", _lines(plan, registered, ids, horizon)),
+        ("benchmark", outputs + _lines(plan, registered, ids, horizon)),
     ):
         wanted = sorted({row for row in rows if row[2] < row[3]}, key=lambda row: (row[0], row[1] or 0, row[2]))
         stale.mark_many(connection, stage, wanted, cause=CAUSE)
@@ -47,12 +47,19 @@ def _spans(touched: Record | Change, columns: tuple[str, str], horizon: Any) -> 
         return [(touched.given[start], touched.given.get(end) or horizon)]
     row = touched.row
     after = (touched.columns.get(start, row[start]), touched.columns.get(end, row[end]) or horizon)
+    if set(touched.columns) <= {end, "final_register"}:
+        # What it covers now and covered before stays as it is; the rollup adds the readings next to the end.
+        earlier, later = sorted((row[end] or horizon, after[1]))
+        return [(earlier, later)]
     return [(row[start], row[end] or horizon), after]
 
 
-def _dated_rows(plan: Plan, registered: Registered, ids: Ids, horizon: datetime) -> tuple[list[Row], list[Row]]:
+def _dated_rows(
+    plan: Plan, registered: Registered, ids: Ids, horizon: datetime
+) -> tuple[list[Row], list[Row], list[Row]]:
     rollup: list[Row] = []
     account: list[Row] = []
+    outputs: list[Row] = []
     for kind in ("meter_installation", "point_assignment"):
         for touched in _touched(plan, kind):
             record = touched if isinstance(touched, Record) else touched.record
@@ -61,21 +68,24 @@ def _dated_rows(plan: Plan, registered: Registered, ids: Ids, horizon: datetime)
                 continue
             spans = _spans(touched, ("from_at", "to_at"), horizon)
             start, end = min(s for s, _ in spans), max(e for _, e in spans)
+            start = min(start, end - HOUR)  # a final register alone lies at an instant
             rollup.append((point["gateway_id"], point["id"], start, end))
             # The rollup marks the process unit that the point counts to now; the one it has left is marked here.
-            account += [(unit, None, start, end) for unit in _process_units(touched, ids)]
-    return rollup, account
+            account += [(unit, None, start, end) for unit in _referred(touched, ids, "process_unit_id")]
+            outputs += [(line, None, start, end) for line in _referred(touched, ids, "line_id")]
+    return rollup, account, outputs
 
 
-def _process_units(touched: Record | Change, ids: Ids) -> set[int]:
-    units: set[int] = set()
-    if isinstance(touched, Change) and "process_unit_id" in touched.row:
-        units.add(touched.row["process_unit_id"])
+def _referred(touched: Record | Change, ids: Ids, column: str) -> set[int]:
+    """The ids that a column of a dated row names now and named before."""
+    found: set[int] = set()
+    if isinstance(touched, Change) and touched.row.get(column) is not None:
+        found.add(touched.row[column])
     values = touched.given if isinstance(touched, Record) else touched.columns
-    reference = values.get("process_unit_id")
+    reference = values.get(column)
     if reference is not None:
-        units.add(ids[reference.kind, reference.key])
-    return units
+        found.add(ids[reference.kind, reference.key])
+    return found
 
 
 def _points(plan: Plan, registered: Registered, horizon: datetime) -> list[Row]:

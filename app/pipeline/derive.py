@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from app.db import evidence, metering
 from app.db.energy import ConversionSpan
-from app.db.ratios import EnergyOfMonth, Line
+from app.db.ratio_inputs import EnergyAsked, EnergyOfMonth, Line
 from app.domain import calendar
 from app.domain.accounting import Conversion, to_decimal
 from app.domain.benchmark import EnergyAmount
@@ -124,10 +124,14 @@ def _converted(found: Sequence[Part], coefficients: Sequence[Decimal | None]) ->
     return to_decimal(total, EXACT_PLACES)
 
 
-def energy_of_line(
+def energy_of_lines(connection: Connection, asked: Sequence[EnergyAsked]) -> list[dict[date, EnergyOfMonth]]:
+    """Derive what `ratio_inputs.energy` reads from the tables: the indicator's energy by month."""
+    return [_energy_of_line(connection, one.line, one.whole_months, one.days) for one in asked]
+
+
+def _energy_of_line(
     connection: Connection, line: Line, whole_months: Sequence[date], days: Sequence[date]
 ) -> dict[date, EnergyOfMonth]:
-    """Derive what `ratios.energy` reads from the tables: the indicator's energy by month."""
     counted: dict[date, set[date] | None] = dict.fromkeys(whole_months)
     for day in days:
         chosen = counted.setdefault(calendar.month_of(day), set())

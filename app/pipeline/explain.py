@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app.db import evidence, heating_values, ratios, revisions
+from app.db import evidence, heating_values, ratio_inputs, revisions
 from app.db.figures import energy as energy_figures
 from app.db.scope import Scope
 from app.domain import accounting, calendar
@@ -100,13 +100,13 @@ def ratio(connection: Connection, scope: Scope, line_id: int, month: date, now: 
     A stored figure is judged as of the instant at which it was computed: an open month goes on.
     """
     subject = evidence.owner(connection, scope, "production_line", line_id)
-    line = ratios.line(connection, line_id)
+    line = ratio_inputs.line(connection, line_id)
     if line is None:
         raise Invalid(f"line {line_id} has no product in the catalogue", detail_zh=f"产线 {line_id} 无产品目录")
     keys = {"line_id": line_id, "variant_key": line.variant_key, "grain": "month", "period": month}
     row = evidence.stored_row(connection, "ratio", keys)
     at = row["computed_at"] if row else now
-    derived = benchmark.figures_of(connection, line, [month], at, derive.energy_of_line)[month]
+    derived = benchmark.figures_of(connection, [(line, [month])], at, derive.energy_of_lines)[0][month]
     outputs = evidence.output_rows(connection, line_id, line.output_kind, month, calendar.next_month(month))
     days = sorted({output["period"] for output in outputs}) if all(o["grain"] == "day" for o in outputs) else []
     rows = evidence.energy_rows(connection, line.process_unit_ids, "day" if days else "month", days or [month])

@@ -8,12 +8,13 @@ All of one claim is one transaction. A reading that is committed meanwhile has a
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from itertools import groupby
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from app.db import metering as stored
-from app.db import revisions, seals, stale, usage
+from app.db import revisions, seals, stale, usage, usage_periods
 from app.db.metering import Extent, Stretch
 from app.db.usage import Block, ChangedDay
 from app.domain import metering
@@ -34,6 +35,10 @@ from app.pipeline import announce
 # A block is what one doubt sends to the exact judgement; it also bounds the memory this takes.
 BLOCK = timedelta(days=7)
 CLEAN_BATCH = 400
+# So many gateways in one transaction if the marks of each cover no more than this in sum; else one at a time.
+MOST_GATEWAYS = 32
+SHORT = timedelta(hours=12)
+BATCH_SPAN = timedelta(days=28)
 JUDGED_BATCH = 10
 # Days that expect the same are written as runs, so many in one statement.
 RUN = timedelta(days=100)
@@ -44,29 +49,43 @@ MARK_GAP = timedelta(days=1)
 
 
 def run(engine: Engine, now: datetime) -> int:
-    """Recompute the usage of one gateway's stale marks; return how many marks were worked off."""
+    """Recompute the usage of stale marks of some gateways, or of one; return how many marks were worked off."""
+    try:
+        return _run(engine, now, MOST_GATEWAYS)
+    except Exception as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        return _run(engine, now, 1)  # so that it is known which one fails, and the others go on
+
+
+def _run(engine: Engine, now: datetime, most: int) -> int:
     with engine.begin() as connection:
-        claim = stale.claim(connection, "rollup")
-        if claim is None:
-            return 0
-        revisions.begin_run(connection, now, claim.cause)
-        work_off(connection, claim)
-        announce.revised(connection, now)
-        return len(claim.marks)
+        # Many gateways report at the same quarter hour: together they are planned once.
+        claims = stale.claim_many(connection, "rollup", most, SHORT) or stale.claim_many(connection, "rollup", 1)
+        # Revisions carry the cause of their own gateway's marks, so gateways go by what made them stale.
+        for cause, of_cause in groupby(sorted(claims, key=lambda claim: claim.cause), key=lambda claim: claim.cause):
+            revisions.begin_run(connection, now, cause)
+            work_off(connection, list(of_cause))
+        if claims:
+            announce.revised(connection, now)
+        return sum(len(claim.marks) for claim in claims)
 
 
-def work_off(connection: Connection, claim: stale.Claim) -> None:
-    """Recompute what a claim covers, and hand over to accounting."""
+def work_off(connection: Connection, claims: Sequence[stale.Claim]) -> None:
+    """Recompute what claims of one cause cover, and hand over to accounting."""
     usage.plan_each_time(connection)
-    point_ids = stored.points_of(connection, claim.subject_id)
-    known = stored.extents(connection, point_ids)
+    points = stored.points_of(connection, [claim.subject_id for claim in claims])
+    marked = {claim.subject_id: stale_stretches(claim.marks, points[claim.subject_id]) for claim in claims}
+    known = stored.extents_around(connection, [stretch for found in marked.values() for stretch in found])
     meters = stored.meters(connection, list(known))
-    stretches = widen(connection, stale_stretches(claim.marks, list(known)), known, meters)
-    kept = _with_readings(stretches, seals.dropped_until(connection, claim.subject_id))
+    gateway_of = {point_id: gateway_id for gateway_id, found in points.items() for point_id in found}
+    stretches = widen(connection, [s for found in marked.values() for s in found if s[0] in known], known, meters)
+    dropped = {gateway_id: seals.dropped_until(connection, gateway_id) for gateway_id in marked}
+    kept = [part for s in stretches for part in _with_readings([s], dropped[gateway_of[s[0]]])]
     changed = recompute(connection, kept, known, meters)
     write_periods(connection, kept, meters)
-    is_registry = any(mark.cause != "reading" for mark in claim.marks)
-    _mark_account(connection, changed, stretches if is_registry else [], claim.cause)
+    is_registry = any(mark.cause != "reading" for claim in claims for mark in claim.marks)
+    _mark_account(connection, changed, stretches if is_registry else [], claims[0].cause)
 
 
 def _with_readings(stretches: list[Stretch], dropped_until: datetime | None) -> list[Stretch]:
@@ -134,16 +153,30 @@ def recompute(
 ) -> list[ChangedDay]:
     """Recompute the hours and the findings of whole hours; return the days in which hours changed."""
     changed: list[ChangedDay] = []
-    # By time before point: a batch then reads few chunks, and reads each while it is in memory.
-    blocks = iter(sorted(_blocks(stretches, known), key=lambda block: (block.from_at, block.point_id)))
-    while batch := list(islice(blocks, CLEAN_BATCH)):
-        result = usage.write_clean(connection, batch)
-        changed += result.changed
-        stored.replace_findings(connection, [_stretch(batch[i]) for i in sorted(result.clean)], [])
-        doubtful = [block for i, block in enumerate(batch) if i not in result.clean]
+    for batch in _batches(_blocks(stretches, known)):
+        clean: set[Block] = set()
+        for signal in Signal:
+            alike = [block for block in batch if meters[block.point_id].signal is signal]
+            result = usage.write_clean(connection, signal, alike)
+            changed += result.changed
+            clean |= {alike[i] for i in result.clean}
+        stored.replace_findings(connection, [_stretch(block) for block in batch if block in clean], [])
+        doubtful = [block for block in batch if block not in clean]
         for first in range(0, len(doubtful), JUDGED_BATCH):
             changed += judge_blocks(connection, doubtful[first : first + JUDGED_BATCH], known, meters)
     return changed
+
+
+def _batches(blocks: Iterable[Block]) -> Iterator[list[Block]]:
+    """By time before point: a batch then reads few chunks, and reads each while it is in memory."""
+    batch: list[Block] = []
+    for block in sorted(blocks, key=lambda block: (block.from_at, block.point_id)):
+        if batch and (len(batch) == CLEAN_BATCH or block.from_at - batch[0].from_at >= BATCH_SPAN):
+            yield batch
+            batch = []
+        batch.append(block)
+    if batch:
+        yield batch
 
 
 def _blocks(stretches: Iterable[Stretch], known: dict[int, Extent]) -> Iterator[Block]:
@@ -195,9 +228,9 @@ def write_periods(connection: Connection, stretches: Sequence[Stretch], meters: 
     """Recompute the days and the months that the stretches touch."""
     runs = [(p, *run) for p, days in _days(stretches).items() for run in _runs(meters[p], days)]
     for first in range(0, len(runs), RUN_BATCH):
-        usage.write_days(connection, runs[first : first + RUN_BATCH])
+        usage_periods.write_days(connection, runs[first : first + RUN_BATCH])
     months = sorted({(p, month) for p, first, end, _ in runs for month in _months(first, end)})
-    usage.write_months(
+    usage_periods.write_months(
         connection,
         [(p, month, next_month(month), windows_in_service(meters[p], *month_bounds(month))) for p, month in months],
     )
@@ -234,18 +267,27 @@ def _months(first: date, end: date) -> Iterator[date]:
 def _mark_account(
     connection: Connection, changed: Sequence[ChangedDay], registry: Sequence[Stretch], cause: str
 ) -> None:
-    """Mark the process units whose points changed; a change of the registry counts wherever it reaches."""
+    """Mark the process units whose points changed, and the lines whose output they count.
+
+    A change of the registry counts wherever it reaches.
+    """
     spans: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
     for day in changed:
         spans[day.point_id].append((day.from_at, day.to_at))
     for point_id, from_at, to_at in registry:
         spans[point_id].append((from_at, to_at))
     merged = {point_id: list(merge(found, MARK_GAP)) for point_id, found in spans.items()}
+    published = [(point_id, *span) for point_id, found in merged.items() for span in found]
+    stale.mark_published(connection, "validate", published, cause=cause)
     units: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
+    lines: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
     for a in stored.assignments(connection, list(merged)):
         for from_at, to_at in merged[a.point_id]:
             first, last = max(from_at, hour_floor(a.from_at)), min(to_at, a.to_at or to_at)
             if first < last:
                 units[a.process_unit_id].append((first, hour_ceiling(last)))
-    rows = [(unit, None, *span) for unit in sorted(units) for span in merge(units[unit], MARK_GAP)]
-    stale.mark_many(connection, "account", rows, cause=cause)
+                if a.output_line_id is not None:
+                    lines[a.output_line_id].append((first, hour_ceiling(last)))
+    for stage, found in (("account", units), ("benchmark", lines)):
+        rows = [(subject, None, *span) for subject in sorted(found) for span in merge(found[subject], MARK_GAP)]
+        stale.mark_many(connection, stage, rows, cause=cause)

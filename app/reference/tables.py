@@ -7,7 +7,7 @@ written as in the source.
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -184,6 +184,22 @@ class QuotaLimit(Cited):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LevelCorrection(Cited):
+    """What a standard adds to a level per point by which a condition of the line stands off its base."""
+
+    variant_key: str
+    input_key: str
+    input_zh: str
+    input_en: str
+    input_unit: str
+    level: str
+    side: str
+    base: Decimal | None
+    per_point: Decimal
+    most_points: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyTarget(Cited):
     """A target or a duty of the city's plan, of national plans, or a threshold quoted beside them."""
 
@@ -281,21 +297,38 @@ def read(file_name: str, row_type: type[Row], folder: Path = FOLDER) -> tuple[Ro
 
 
 def _rows(reader: "csv.DictReader[str]", file_name: str, row_type: type[Row]) -> Iterator[Row]:
-    wanted = {field.name: field.type for field in fields(row_type)}  # type: ignore[arg-type]
-    if set(reader.fieldnames or ()) != set(wanted):
-        odd = sorted(set(reader.fieldnames or ()) ^ set(wanted))
+    odd = odd_columns(reader.fieldnames or (), row_type)
+    if odd:
         raise ReferenceError(f"{file_name}: columns differ from {row_type.__name__}: {', '.join(odd)}")
     for record in reader:
-        values: dict[str, Any] = {}
-        for name, kind in wanted.items():
-            try:
-                values[name] = _CONVERT[kind](record[name])
-            except (ValueError, InvalidOperation) as error:
-                where = f"{file_name} line {reader.line_num}, column {name}"
-                raise ReferenceError(f"{where}: {record[name]!r} is not {kind}: {error}") from error
-        if values.get("confidence", "confirmed") not in CONFIDENCES:
-            raise ReferenceError(f"{file_name} line {reader.line_num}: confidence must be confirmed or recalled")
+        values, faults = converted(record, row_type)
+        if faults:
+            column, message = faults[0]
+            raise ReferenceError(f"{file_name} line {reader.line_num}, column {column}: {message}")
         yield row_type(**values)
+
+
+def odd_columns(columns: Iterable[str], row_type: type[Any]) -> list[str]:
+    """Return the columns that a table's file lacks or has too many."""
+    return sorted(set(columns) ^ {field.name for field in fields(row_type)})
+
+
+def converted(record: Mapping[str, str | None], row_type: type[Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the values of a CSV record by column, and what is wrong with it as (column, message)."""
+    values: dict[str, Any] = {}
+    faults: list[tuple[str, str]] = []
+    for field in fields(row_type):
+        cell = record.get(field.name)
+        if cell is None:
+            faults.append((field.name, "the line is too short"))
+            continue
+        try:
+            values[field.name] = _CONVERT[field.type](cell)
+        except (ValueError, InvalidOperation) as error:
+            faults.append((field.name, f"{cell!r} is not {field.type}: {error}"))
+    if values.get("confidence", "confirmed") not in CONFIDENCES:
+        faults.append(("confidence", "confidence must be confirmed or recalled"))
+    return values, faults
 
 
 # In the order of loading: what is referred to comes first.
@@ -309,6 +342,7 @@ FILES: dict[str, tuple[str, type[Any]]] = {
     "catalogue_variant": ("catalogue_variants.csv", CatalogueVariant),
     "efficiency_level": ("efficiency_levels.csv", EfficiencyLevel),
     "quota_limit": ("quota_limits.csv", QuotaLimit),
+    "level_correction": ("level_corrections.csv", LevelCorrection),
     "policy_target": ("policy_targets.csv", PolicyTarget),
     "key_unit_tier": ("key_unit_tiers.csv", KeyUnitTier),
     "carrier_class": ("carrier_classes.csv", CarrierClass),

@@ -35,6 +35,7 @@ class Tenant:
     point_id: int
     alert_id: int
     delivery_id: int
+    finding_id: int
     month_kgce: int
 
 
@@ -121,6 +122,7 @@ def _tenant(connection: Connection, letter: str, district_code: str, kgce: int, 
     )  # fmt: skip
     point_id = _point(connection, gateway_id, plant_id)
     _figures(connection, point_id, plant_id, line_id, kgce)
+    _control(connection, enterprise_id, district_code, letter)
     _inbound(connection, gateway_id, gateway_code, point_id)
     alert_id, delivery_id = _alert(
         connection,
@@ -132,7 +134,7 @@ def _tenant(connection: Connection, letter: str, district_code: str, kgce: int, 
     )
     return Tenant(
         letter, district_code, enterprise_id, uscc, plant_id, line_id, gateway_code, point_id, alert_id,
-        delivery_id, kgce,
+        delivery_id, _fault(connection, letter, point_id), kgce,
     )  # fmt: skip
 
 
@@ -186,16 +188,48 @@ def _figures(connection: Connection, point_id: int, plant_id: int, line_id: int,
         " FROM process_unit WHERE id = :u",
         u=plant_id, m=SEPTEMBER,
     )  # fmt: skip
-    for month, is_provisional in ((SEPTEMBER, False), (OCTOBER, True)):
+    _run(
+        connection,
+        "INSERT INTO correction_input (line_id, input_key, from_month, revision, value, evidence, reported_by)"
+        " SELECT :l, 'clinker_share', :m, 1, 78, 'report of ' || right(code, 1), 'test' FROM production_line"
+        " WHERE id = :l",
+        l=line_id, m=SEPTEMBER,
+    )  # fmt: skip
+    _run(
+        connection,
+        "INSERT INTO output (line_id, kind, grain, period, revision, value, unit, reported_by)"
+        " VALUES (:l, 'capacity', 'day', '2026-01-01', 1, 5000, 't/d', 'test')",
+        l=line_id,
+    )
+    for grain, period, is_provisional in (
+        ("year", date(2025, 1, 1), False), ("month", SEPTEMBER, False), ("month", OCTOBER, True),
+    ):  # fmt: skip
         _run(
             connection,
             "INSERT INTO ratio (line_id, variant_key, grain, period, actual, unit, energy, output, level_id, benchmark,"
             " baseline, level_confidence, status, ratio, position, reason, is_provisional, windows_expected,"
-            " windows_received, windows_estimated, factor_set, computed_at) SELECT :l, :v, 'month', :m, 117.4,"
+            " windows_received, windows_estimated, factor_set, computed_at) SELECT :l, :v, :g, :m, 117.4,"
             " 'kgce/t', 117400, 1000, l.id, 100, 117, l.confidence, 'below_baseline', 1.174, -0.4/17, :r, :p, 2976,"
             " 2900, 76, 'set-1', :now FROM efficiency_level l WHERE l.variant_key = :v ORDER BY l.id LIMIT 1",
-            l=line_id, v=CLINKER, m=month, p=is_provisional, r="month_open" if is_provisional else None, now=NOW,
+            l=line_id, v=CLINKER, g=grain, m=period, p=is_provisional, now=NOW,
+            r="month_open" if is_provisional else None,
         )  # fmt: skip
+
+
+def _control(connection: Connection, enterprise_id: int, district_code: str, letter: str) -> None:
+    """A place on the year's list, the post, an entered figure, a budget, and a target of the district."""
+    for statement in (
+        "INSERT INTO key_unit_list (year, enterprise_id, tier, source) VALUES (2026, :e, '10000_tce', :s)",
+        "INSERT INTO energy_manager (enterprise_id, holder, appointed_on) VALUES (:e, :s, '2026-01-01')",
+        "INSERT INTO entered_figure (enterprise_id, kind, year, value, unit, source, recorded_by)"
+        " VALUES (:e, 'new_renewable_energy', 2025, 1000, 'tce', :s, 'test')",
+        "INSERT INTO energy_budget (enterprise_id, year, revision, method, budget_tce, conversion, source, recorded_by)"
+        " VALUES (:e, 2026, 1, 'baseline', 25000, 'equivalent', :s, 'test')",
+        "INSERT INTO intensity_target (district_code, target_key, base_year, target_year, reduction_pct, revision,"
+        " source, confidence, recorded_by)"
+        " VALUES (:d, 'city_energy_intensity', 2020, 2025, 14, 1, :s, 'confirmed', '')",
+    ):
+        _run(connection, statement, e=enterprise_id, d=district_code, s=f"document of {letter}")
 
 
 def _inbound(connection: Connection, gateway_id: int, gateway_code: str, point_id: int) -> None:
@@ -222,6 +256,22 @@ def _inbound(connection: Connection, gateway_id: int, gateway_code: str, point_i
         "INSERT INTO quarantine (gateway_code, gateway_id, lane, point_code, reason, detail, raw, received_at)"
         " VALUES (:c, :g, 0, 'E009', 'unknown_point', 'not registered', :raw, :n)",
         c=gateway_code, g=gateway_id, n=NOW, raw=b'{"point": "E009"}\x00\xff',
+    )  # fmt: skip
+
+
+def _fault(connection: Connection, letter: str, point_id: int) -> int:
+    """An event of the point, and an open finding whose clock has run out."""
+    _run(
+        connection,
+        "INSERT INTO point_event (point_id, kind, at, stated, actor, reason, recorded_at)"
+        " VALUES (:p, 'replacement', :n, '{\"serial\": \"S1\"}', 'test', :r, :n)",
+        p=point_id, n=NOW, r=f"event-{letter}",
+    )  # fmt: skip
+    return _one(
+        connection,
+        "INSERT INTO finding (point_id, reason, from_at, to_at, found_at, due_on)"
+        " VALUES (:p, 'reset', :n, :n, :n, '2026-10-10') RETURNING id",
+        p=point_id, n=NOW,
     )  # fmt: skip
 
 

@@ -47,6 +47,18 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Editor:
+    """A route for operators and regulators: officials, enterprises and gateways get 403; see test_edits.py."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Figures of regions: an official gets the district's own; an enterprise or a gateway gets 403."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class Gateway:
     """A route for gateways: everyone else gets 403; a key sends its own gateway's readings alone."""
 
@@ -68,12 +80,16 @@ def _tce(tenant: Tenant) -> str:
     return f"{tenant.month_kgce / 1000:.3f}"
 
 
+def _document(tenant: Tenant) -> str:
+    return f"document of {tenant.letter}"
+
+
 def _nothing(_: Tenant) -> str:
     return ""
 
 
 PAGE = Shared()  # pages take the key from a cookie: test_web_pages.py
-TABLE: dict[tuple[str, str], List | Item | Operator | Gateway | Shared] = {
+TABLE: dict[tuple[str, str], List | Item | Operator | Editor | Region | Gateway | Shared] = {
     ("GET", "/api/v1/summary"): List(_nothing, _tce),
     ("GET", "/api/v1/districts"): List(_nothing, _tce),
     ("GET", "/api/v1/enterprises"): List(_nothing, lambda t: t.uscc),
@@ -100,8 +116,42 @@ TABLE: dict[tuple[str, str], List | Item | Operator | Gateway | Shared] = {
     ("GET", "/api/v1/quarantine"): List(_nothing, lambda t: t.gateway_code),
     ("POST", "/api/v1/quarantine/release"): Operator(),
     ("GET", "/api/v1/receipts"): Item(lambda t: f"/api/v1/receipts?gateway={t.gateway_code}"),
+    ("GET", "/api/v1/edits"): Item(lambda t: f"/api/v1/edits?gateway={t.gateway_code}"),
+    ("POST", "/api/v1/edits"): Editor(),
+    ("GET", "/api/v1/events"): List(_nothing, lambda t: f"event-{t.letter}"),
+    ("POST", "/api/v1/events"): Operator(),
+    ("GET", "/api/v1/findings"): List(_nothing, lambda t: t.uscc),
+    ("POST", "/api/v1/findings/{finding_id}/close"): Item(
+        lambda t: f"/api/v1/findings/{t.finding_id}/close", {"note": "seen"}, roles=("official",)
+    ),
     ("GET", "/api/v1/outputs"): List(lambda t: "?from=2026-09-01&to=2026-09-30", _name),
     ("POST", "/api/v1/outputs"): Operator(),  # and enterprises: test_an_enterprise_reports_for_its_own_lines_only
+    ("POST", "/api/v1/outputs/csv"): Operator(),  # and enterprises: test_levels_editions.py
+    ("GET", "/api/v1/correction-inputs"): List(_nothing, lambda t: f"report of {t.letter}"),
+    ("POST", "/api/v1/correction-inputs"): Operator(),  # and enterprises: test_levels_editions.py
+    ("GET", "/api/v1/ratios/period"): List(lambda t: "?grain=month&month=2026-09", _name),
+    ("GET", "/api/v1/enterprises/{enterprise_id}/index"): Item(
+        lambda t: f"/api/v1/enterprises/{t.enterprise_id}/index"
+    ),
+    ("GET", "/api/v1/capacity-share"): List(lambda t: "?grain=month&month=2026-09", _name),
+    ("GET", "/api/v1/key-units"): List(_nothing, _document),
+    ("POST", "/api/v1/key-units"): Operator(),
+    ("GET", "/api/v1/key-units/proposal"): List(_nothing, lambda t: t.uscc),
+    ("GET", "/api/v1/energy-managers"): List(_nothing, _document),
+    ("POST", "/api/v1/energy-managers"): Operator(),  # and enterprises: test_key_units.py
+    ("GET", "/api/v1/compliance/energy-managers"): List(_nothing, _document),
+    ("GET", "/api/v1/entered-figures"): List(_nothing, _document),
+    ("POST", "/api/v1/entered-figures"): Operator(),
+    ("GET", "/api/v1/budgets"): List(_nothing, _document),
+    ("POST", "/api/v1/budgets"): Operator(),
+    ("GET", "/api/v1/targets"): Region("/api/v1/targets"),
+    ("POST", "/api/v1/targets"): Operator(),
+    ("GET", "/api/v1/targets/progress"): Region("/api/v1/targets/progress"),
+    ("GET", "/api/v1/structure"): Region("/api/v1/structure"),
+    ("GET", "/api/v1/energy-saved"): List(lambda t: "?base_year=2024&year=2025", lambda t: t.uscc),
+    ("POST", "/api/v1/reference/levels/import"): Operator(),
+    ("GET", "/api/v1/reference/quota-limits"): Shared(),
+    ("GET", "/api/v1/reference/level-corrections"): Shared(),
     ("GET", "/api/v1/heating-values"): List(_nothing, lambda t: f"lot-{t.letter}"),
     ("POST", "/api/v1/heating-values"): Operator(),  # and enterprises: test_heating_values.py
     ("POST", "/api/v1/ingest"): Gateway(),
@@ -147,7 +197,12 @@ TABLE: dict[tuple[str, str], List | Item | Operator | Gateway | Shared] = {
     ("POST", "/sign-in"): PAGE,
     ("POST", "/sign-out"): PAGE,
 }
+OF_ENTERPRISES = (
+    *("/api/v1/outputs", "/api/v1/outputs/csv", "/api/v1/heating-values", "/api/v1/correction-inputs"),
+    "/api/v1/energy-managers",
+)
 LISTS = {key: rule for key, rule in TABLE.items() if isinstance(rule, List)}
+REGIONS = [rule.path for rule in TABLE.values() if isinstance(rule, Region)]
 ITEMS = {key: rule for key, rule in TABLE.items() if isinstance(rule, Item)}
 OPERATORS = [key for key, rule in TABLE.items() if isinstance(rule, Operator)]
 
@@ -168,7 +223,7 @@ def test_every_route_is_in_the_table(site: Site) -> None:
 @pytest.mark.parametrize(("method", "path"), [key for key in TABLE if key[1].startswith("/api/")])
 def test_no_key_no_answer(site: Site, method: str, path: str) -> None:
     filled = path.replace("{uscc}", site.a.uscc).replace("{code}", site.a.gateway_code).replace("{point}", "E001")
-    for name in ("enterprise_id", "alert_id", "delivery_id", "endpoint_id", "key_id"):
+    for name in ("enterprise_id", "alert_id", "delivery_id", "endpoint_id", "key_id", "finding_id"):
         filled = filled.replace(f"{{{name}}}", "1")
     for headers in ({}, {"Authorization": "Bearer nh_unknown"}):
         answer = site.client().request(method, filled, headers=headers)
@@ -210,10 +265,23 @@ def test_operators_alone_change_things(site: Site, method: str, path: str) -> No
     for name in ("delivery_id", "endpoint_id", "key_id"):
         filled = filled.replace(f"{{{name}}}", "1")
     roles = ["official-a", "gateway", "regulator"]
-    roles += [] if path in ("/api/v1/outputs", "/api/v1/heating-values") else ["enterprise-a"]
+    roles += [] if path in OF_ENTERPRISES else ["enterprise-a"]
     for who in roles:
         answer = site.client(who).request(method, filled)
         assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden"), (who, answer.text)
+
+
+@pytest.mark.parametrize("path", REGIONS)
+def test_an_official_sees_the_own_district_alone(site: Site, path: str) -> None:
+    for own, other in ((site.a, site.b), (site.b, site.a)):
+        answer = site.client(f"official-{own.letter}").get(path)
+        assert answer.status_code == 200, answer.text
+        assert own.district_code in answer.text
+        assert other.district_code not in answer.text
+        assert site.client(f"enterprise-{own.letter}").get(path).status_code == 403
+    whole = site.client("regulator").get(path).text
+    assert site.a.district_code in whole
+    assert site.b.district_code in whole
 
 
 def test_only_gateways_send_readings(site: Site) -> None:

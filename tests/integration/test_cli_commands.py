@@ -231,3 +231,24 @@ def test_a_refused_endpoint_lists_every_breach_without_a_traceback(nenghao: Neng
     assert code == 1
     assert "url:" in said
     assert "secret:" in said
+
+
+def test_levels_import_shows_then_writes(nenghao: Nenghao, tmp_path: Path) -> None:
+    nenghao("reference", "load")
+    file = tmp_path / "levels.csv"
+    header = (
+        "variant_key,benchmark,baseline,referenced_standard,deadline_on,note,source,edition,confidence,valid_from,"
+        "valid_to"
+    )
+    file.write_text(f"{header}\nndrc723-15-cement-clinker,95,110,,,,document,2027,confirmed,2027-01-01,\n")
+    status, said, _ = nenghao("levels", "import", str(file), "--dry-run")
+    assert status == 0
+    assert "benchmark 100, baseline 117 (2021/2023, confirmed) → benchmark 95, baseline 110 from 2027-01-01" in said
+    assert "1 row(s) would be inserted" in said
+    assert "1 row(s) inserted" in nenghao("levels", "import", str(file))[1]
+    assert "0 row(s) inserted, 0 superseded, 1 unchanged" in nenghao("levels", "import", str(file))[1]
+    file.write_text(f"{header}\nx,95,110,,,,document,2027,confirmed,2027-01-01,\ny,9,z,,,,d,2027,confirmed,,\n")
+    status, _, err = nenghao("levels", "import", str(file))
+    assert status == 1
+    assert "line 2, variant_key: there is no product 'x' in the catalogue" in err
+    assert "line 3, baseline" in err

@@ -90,7 +90,7 @@ def test_the_mean_of_the_lots_replaces_the_annex_in_its_month_only(engine, clien
     assert abs(october.co2_kg - 1000 * D("21.6") * D("0.02618") * D("0.93") * 44 / 12) < D("1e-8")
     assert october.emission_set == "guideline_default, measured LHV"
     with engine.connect() as connection:
-        ratio = connection.execute(text("SELECT * FROM ratio WHERE period = '2026-10-01'")).one()
+        ratio = connection.execute(text("SELECT * FROM ratio WHERE grain = 'month' AND period = '2026-10-01'")).one()
     assert ratio.factor_set == "GB/T 2589-2020, measured LHV"
     assert abs(ratio.actual - 100 * MEASURED) < D("1e-8")
 

@@ -1,16 +1,14 @@
 """Loading the official tables into the database."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
-from app.db import reference
 from app.intake import reference_load
 from app.reference import tables
 
 NOW = datetime(2026, 10, 5, tzinfo=UTC)
+CLINKER = "ndrc723-15-cement-clinker"
 
 
 def test_a_second_load_changes_nothing(connection: Connection) -> None:
@@ -22,16 +20,17 @@ def test_a_second_load_changes_nothing(connection: Connection) -> None:
     assert stamps == [NOW]
 
 
-def test_a_changed_row_is_updated_and_stamped(connection: Connection) -> None:
+def test_a_level_that_is_put_right_stands_beside_its_first_version(connection: Connection) -> None:
     reference_load.load(connection, NOW)
-    row = next(r for r in tables.table("efficiency_level") if r.variant_key == "ndrc723-15-cement-clinker")
+    connection.execute(text("UPDATE efficiency_level SET baseline = 115 WHERE variant_key = :v"), {"v": CLINKER})
     later = datetime(2027, 1, 1, tzinfo=UTC)
-    report = reference.upsert(connection, "efficiency_level", [replace(row, baseline=Decimal(115))], later)
-    assert (report.inserted, report.updated, report.unchanged) == (0, 1, 0)
-    stored = connection.execute(
-        text("SELECT baseline, recorded_at FROM efficiency_level WHERE variant_key = 'ndrc723-15-cement-clinker'")
-    ).one()
-    assert tuple(stored) == (Decimal(115), later)
+    reports = {report.table: report for report in reference_load.load(connection, later)}
+    assert (reports["efficiency_level"].inserted, reports["efficiency_level"].updated) == (0, 1)
+    rows = connection.execute(
+        text("SELECT baseline, recorded_at, superseded_at FROM efficiency_level WHERE variant_key = :v ORDER BY id"),
+        {"v": CLINKER},
+    )
+    assert [tuple(row) for row in rows] == [(115, NOW, later), (117, later, None)]
 
 
 def test_a_changed_factor_marks_the_energy_it_made(connection: Connection) -> None:

@@ -248,7 +248,7 @@ def test_the_last_revision_equals_the_table(engine: Engine, plant: tuple[city.Pl
                     f"SELECT count(*), count(*) FILTER (WHERE f.value IS DISTINCT FROM to_jsonb(t) - ARRAY[{names}])"
                     f" FROM {table} t JOIN LATERAL (SELECT value FROM figure_revision WHERE kind = '{kind}'"
                     f" AND grain = '{grain}' AND key = {key} AND period = t.{period} ORDER BY revision DESC LIMIT 1) f"
-                    " ON true"
+                    " ON true WHERE coalesce(to_jsonb(t) ->> 'grain', 'month') = 'month'"  # quarters are not published
                 )
             ).one()
         assert unequal[0] > 0, table

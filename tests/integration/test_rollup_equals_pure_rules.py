@@ -12,11 +12,12 @@ from sqlalchemy import Connection, Engine, text
 
 from app.db import usage
 from app.domain.calendar import hour_floor
+from app.domain.metering import Signal
 from tests.integration import rollup_site as site
 
 START = datetime(2026, 3, 30, 13, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-SECONDS = {"even": 900, "odd": 1234, "slow": 9000}
+SECONDS = {"even": 900, "odd": 1234, "slow": 9000, "fast": 240}
 FAULTS = ["zero", "flip", "spike", "dip", "jitter", "bad", "gap", "reset", "unsure"]
 Row = tuple[datetime, float, int]
 NUMBERS = itertools.count(100)  # examples share a database
@@ -56,14 +57,13 @@ def add_override(connection: Connection, rng: random.Random, point_id: int, row:
     """Dispute a reading, let its gateway correct it, or edit it away."""
     at, value, quality = row
     kind = rng.choice(["dispute", "revision", "edit", "withdrawn"])
-    entries = [(0, value, quality, "gateway")]
-    entries += {
+    more: dict[str, list[tuple[int, float | None, int, str]]] = {
         "dispute": [(0, value + 1, quality, "gateway")],
         "revision": [(1, value + 0.5, 0, "gateway")],
         "edit": [(1_000_000, value + 0.25, 0, "edit")],
         "withdrawn": [(1_000_000, None, 0, "edit")],
-    }[kind]
-    for rank, entry, entry_quality, origin in entries:
+    }
+    for rank, entry, entry_quality, origin in [(0, value, quality, "gateway"), *more[kind]]:
         connection.execute(
             text(
                 "INSERT INTO reading_override (point_id, ts, rank, value, quality, origin)"
@@ -71,6 +71,20 @@ def add_override(connection: Connection, rng: random.Random, point_id: int, row:
             ),
             {"p": point_id, "ts": at, "rank": rank, "v": entry, "q": entry_quality, "o": origin},
         )
+
+
+def reassign(connection: Connection, rng: random.Random, point_id: int) -> None:
+    """Let another assignment begin at some minute, which expects readings at another pace."""
+    at = START + timedelta(minutes=rng.randrange(6000))
+    values = {"p": point_id, "at": at, "s": rng.choice([240, 900, 1800, 7200])}
+    connection.execute(text("UPDATE point_assignment SET to_at = :at WHERE point_id = :p"), values)
+    connection.execute(
+        text(
+            "INSERT INTO point_assignment (point_id, from_at, process_unit_id, flow, expected_interval_s)"
+            " SELECT point_id, :at, process_unit_id, flow, :s FROM point_assignment WHERE point_id = :p"
+        ),
+        values,
+    )
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -83,13 +97,21 @@ def test_any_order_and_batching_with_faults(engine: Engine, seed: int, faults: i
         points = {}
         for number, facts in enumerate(METERS):
             unit = rng.choice(["kWh", "Wh"])
-            interval_s = rng.choice([900, 900, 1234, 7200, None])
+            interval_s = rng.choice([900, 900, 1234, 7200, 240, None])
             points[site.add_point(connection, plant, f"E{number}", unit=unit, installations=facts,
                                   interval_s=interval_s)] = history(
                 rng, pace=rng.choice(list(SECONDS)), length=rng.randrange(1, 420), faults=faults)  # fmt: skip
-        for signal, unit in (("interval", "kWh"), ("gauge", "kW")):
-            point_id = site.add_point(connection, plant, signal, signal=signal, unit=unit)
-            points[point_id] = [(at, v % 100, q) for at, v, q in history(rng, pace="even", length=90, faults=faults)]
+        for code, signal, unit, pace, interval_s in (
+            ("I1", "interval", "kWh", "even", 900),
+            ("I2", "interval", "Wh", rng.choice(list(SECONDS)), rng.choice([240, 900, 1234, 1800, 7200, None])),
+            ("G1", "gauge", "kW", "even", 900),
+        ):
+            meter: dict[str, Any] = rng.choice([{}, {"rated_load": 300, "multiplier": "1.2"}])
+            point_id = site.add_point(connection, plant, code, signal=signal, unit=unit, installations=[meter],
+                                      interval_s=interval_s)  # fmt: skip
+            points[point_id] = [(at, v % 100, q) for at, v, q in history(rng, pace=pace, length=90, faults=faults)]
+        for point_id in rng.sample(list(points), 2):
+            reassign(connection, rng, point_id)
     arriving = [(point_id, row) for point_id, rows in points.items() for row in rows]
     if rng.random() < 0.7:
         rng.shuffle(arriving)
@@ -108,23 +130,26 @@ def test_any_order_and_batching_with_faults(engine: Engine, seed: int, faults: i
                 site.assert_tables_equal_the_pure_rules(connection, point_id)
 
 
-@pytest.mark.parametrize("pace", SECONDS)
+REGISTERS = [("register", pace) for pace in SECONDS]
+
+
+@pytest.mark.parametrize(("signal", "pace"), [*REGISTERS, ("interval", "even")])
 @pytest.mark.parametrize("facts", [{}, {"rated_load": 300, "multiplier": "1.2"}], ids=["unrated", "rated"])
 def test_clean_stretches_take_the_set_based_road_to_the_same_rows(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, pace: str, facts: dict[str, Any]
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, signal: str, pace: str, facts: dict[str, Any]
 ) -> None:
     """Both roads over the same readings; the exact judgement is forced by hiding the clean result."""
     rows = [(at, value, 0) for at, value, _ in history(random.Random(7), pace=pace, length=900, faults=0)]
-    rows = [(at, 5000 + 7.35 * i, 0) for i, (at, _, _) in enumerate(rows)]
+    rows = [(at, 5000 + 7.35 * i if signal == "register" else 7.35 + i % 60, 0) for i, (at, _, _) in enumerate(rows)]
     with engine.begin() as connection:
         plant = site.add_site(connection)
-        point_id = site.add_point(connection, plant, "E001", installations=[facts])
+        point_id = site.add_point(connection, plant, "E001", signal=signal, installations=[facts])
         site.insert_readings(connection, point_id, rows)
     clean, judged = [], []
     write_clean = usage.write_clean
 
-    def counting(connection: Connection, blocks: list[usage.Block]) -> usage.CleanResult:
-        result = write_clean(connection, blocks)
+    def counting(connection: Connection, signal: Signal, blocks: list[usage.Block]) -> usage.CleanResult:
+        result = write_clean(connection, signal, blocks)
         clean.append(len(result.clean))
         judged.append(len(blocks) - len(result.clean))
         return result

@@ -3,6 +3,7 @@
 import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -18,11 +19,13 @@ HOUR = timedelta(hours=1)
 QUARTER = timedelta(minutes=15)
 
 
-def registers(count: int, *, first: float = 1000, rise: float = 5, start: datetime = START) -> list:
+def registers(
+    count: int, *, first: float = 1000, rise: float = 5, start: datetime = START
+) -> list[tuple[datetime, float, int]]:
     return [(start + i * QUARTER, first + rise * i, 0) for i in range(count)]
 
 
-def span(rows: list) -> tuple[datetime, datetime]:
+def span(rows: list[tuple[datetime, float, int]]) -> tuple[datetime, datetime]:
     return rows[0][0].replace(minute=0), rows[-1][0].replace(minute=0) + HOUR
 
 
@@ -32,14 +35,14 @@ def plant(engine: Engine) -> site.Site:
         return site.add_site(connection)
 
 
-def deliver(engine: Engine, plant: site.Site, point_id: int, rows: list) -> None:
+def deliver(engine: Engine, plant: site.Site, point_id: int, rows: list[tuple[datetime, float, int]]) -> None:
     with engine.begin() as connection:
         site.insert_readings(connection, point_id, rows)
         site.mark(connection, plant, span(rows))
     site.roll_up(engine)
 
 
-def marks(engine: Engine, stage: str) -> list[tuple]:
+def marks(engine: Engine, stage: str) -> list[tuple[Any, ...]]:
     with engine.connect() as connection:
         rows = connection.execute(
             text("SELECT subject_id, from_at, to_at FROM stale WHERE stage = :s ORDER BY 1, 2"), {"s": stage}
@@ -270,8 +273,8 @@ def test_second_worker_leaves_a_locked_gateway_and_loses_nothing(
     claimed, go_on = threading.Event(), threading.Event()
     work_off = rollup.work_off
 
-    def slow(connection: object, claim: stale.Claim) -> None:
-        work_off(connection, claim)  # type: ignore[arg-type]
+    def slow(connection: object, claims: list[stale.Claim]) -> None:
+        work_off(connection, claims)  # type: ignore[arg-type]
         claimed.set()
         assert go_on.wait(20)
 
@@ -327,3 +330,46 @@ def test_an_absurd_value_is_a_finding_and_stops_nobody(engine: Engine, signal: s
     assert quantity(engine, point_id) < 10**9
     with engine.begin() as connection:
         site.assert_tables_equal_the_pure_rules(connection, point_id)
+
+
+def test_gateways_of_the_same_quarter_hour_are_worked_off_together(engine: Engine) -> None:
+    """Their short marks are one transaction; a gateway with a long backlog is passed over, and comes next, alone."""
+    points = []
+    with engine.begin() as connection:
+        for number in range(1, 5):
+            each = site.add_site(connection, number)
+            points.append(site.add_point(connection, each, "E001"))
+            site.insert_readings(connection, points[-1], registers(9))
+            whole = span(registers(9))
+            site.mark(connection, each, (whole[0] - timedelta(days=number == 1), whole[1]))
+    assert rollup.run(engine, site.NOW) == 3
+    assert [quantity(engine, point_id) for point_id in points[1:]] == [40, 40, 40]
+    assert rollup.run(engine, site.NOW) == 1
+    assert quantity(engine, points[0]) == 40
+    assert len(marks(engine, "account")) == 4
+
+
+def test_a_gateway_that_fails_does_not_hold_up_the_others_of_its_batch(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine.begin() as connection:
+        plants = [site.add_site(connection, number) for number in range(1, 4)]
+        for each in plants:
+            site.insert_readings(connection, site.add_point(connection, each, "E001"), registers(9))
+            site.mark(connection, each, span(registers(9)))
+    monkeypatch.setattr(stale, "_memory", stale._Memory())
+    work_off = rollup.work_off
+
+    def poisoned(connection: object, claims: list[stale.Claim]) -> None:
+        if plants[1].gateway_id in [claim.subject_id for claim in claims]:
+            raise RuntimeError("poisoned")
+        work_off(connection, claims)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rollup, "work_off", poisoned)
+    assert rollup.run(engine, site.NOW) == 1
+    with pytest.raises(RuntimeError, match="poisoned"):
+        rollup.run(engine, site.NOW)
+    assert stale.last_claimed("rollup") == plants[1].gateway_id
+    stale.leave_alone("rollup", plants[1].gateway_id, 60)
+    assert rollup.run(engine, site.NOW) == 1
+    assert [subject for subject, *_ in marks(engine, "rollup")] == [plants[1].gateway_id]

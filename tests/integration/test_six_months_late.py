@@ -97,7 +97,7 @@ def test_the_whole_gap_delivered_leaves_revisions_whose_quantity_is_the_same(eng
             assert kept[1]["recorded_at"] == LATE
         (step,) = usage_figures.steps(connection, [made.power_id], "month", MONTH, NEXT_MONTH, BEFORE)
         (now,) = usage_figures.steps(connection, [made.power_id], "month", MONTH, NEXT_MONTH, LATE)
-        assert (now.windows_estimated, step.windows_estimated) == (2, 14)  # two stand for the disputed instant
+        assert (now.windows_estimated, step.windows_estimated) == (4, 16)  # of a disputed and of a manual value
         kinds = connection.execute(
             text("SELECT payload::jsonb->'data'->'kinds'->>0 FROM event WHERE kind = 'figure.revised' ORDER BY 1")
         ).scalars()

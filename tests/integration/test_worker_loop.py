@@ -79,7 +79,8 @@ def test_two_workers_bring_readings_to_signed_notices_once(engine, settings):
     until_idle(workers[0])
     with engine.connect() as connection:
         found = connection.execute(
-            text("SELECT actual, status, reason FROM ratio WHERE period = :m ORDER BY line_id"), {"m": OCT}
+            text("SELECT actual, status, reason FROM ratio WHERE grain = 'month' AND period = :m ORDER BY line_id"),
+            {"m": OCT},
         ).all()
         told = connection.execute(text("SELECT count(*) FROM delivery")).scalar_one()
         kinds = connection.execute(text("SELECT subject_id FROM alert WHERE state = 'open' ORDER BY 1")).scalars().all()

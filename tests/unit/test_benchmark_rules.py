@@ -85,7 +85,7 @@ def test_capacity_share_of_example_4_1():
     assert (share.at_benchmark, share.total) == (7500, 13500)
     assert share.share_pct is not None
     assert rounding.round_places(share.share_pct, 2) == D("55.56")
-    assert share.is_target_met
+    assert share.is_above(30)
     assert (share.lines_at_benchmark, share.lines) == (2, 4)
 
 
@@ -93,12 +93,13 @@ def test_capacity_share_of_example_4_1():
 def test_a_share_of_exactly_30_percent_is_not_met(reached, met):
     rest = D(100) - D(reached)
     share = benchmark.capacity_share([(D(reached), "t/a", Status.AT_BENCHMARK), (rest, "t/a", Status.UNKNOWN)])
-    assert share.is_target_met is met
+    assert share.is_above(30) is met
+    assert share.is_above(30, or_equal=True) is (met or D(reached) == 30)
 
 
 def test_no_capacity_has_no_share_and_two_units_are_refused():
     assert benchmark.capacity_share([]).share_pct is None
-    assert not benchmark.capacity_share([]).is_target_met
+    assert not benchmark.capacity_share([]).is_above(0)
     with pytest.raises(ValueError, match="one unit"):
         benchmark.capacity_share([(1, "t/d", Status.BETWEEN), (1, "kW", Status.BETWEEN)])
 

@@ -1,5 +1,6 @@
 """Laws of metering: totals are kept, order does not matter, and a judgement looks no further than it says."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -29,20 +30,29 @@ from app.domain.metering import (
 START = datetime(2026, 3, 1, tzinfo=UTC)
 STEP = timedelta(minutes=15)
 SERVICES = (Service(START - timedelta(days=1), None, 900),)
-RISES = st.sampled_from(["0", "0", "1", "3.5", "20", "90"])
-FAULTS = st.sampled_from(["zero", "flip", "spike", "dip", "jitter", "reset", "bad", "disputed", "missing", "odd"])
+RISES = ["0", "0", "1", "3.5", "20", "90"]
+FAULTS = ["zero", "flip", "spike", "dip", "jitter", "reset", "bad", "disputed", "missing", "odd"]
+SEEDS = st.integers(0, 2**32)
 
 
-@st.composite
-def histories(draw: st.DrawFn, longest: int = 260) -> list[Reading]:
-    """A register's year in small: rises, standstills, and every fault of the threads, at random places."""
-    count = draw(st.integers(2, longest))
-    rises = draw(st.lists(RISES, min_size=count, max_size=count))
-    stand = draw(st.integers(0, count)), draw(st.integers(0, 70))
-    faults = draw(st.dictionaries(st.integers(0, count - 1), st.tuples(FAULTS, st.integers(1, 5)), max_size=12))
-    value, readings, active = Decimal(draw(st.sampled_from(["0", "150", "99900"]))), [], ("", 0)
+def history(seed: int, longest: int = 260) -> list[Reading]:
+    """A register's year in small: rises, standstills, and every fault of the threads, most of them close together.
+
+    Drawn by one seed: in the time of one example with drawn lists there are ten of these, and faults that meet are
+    what the laws are about.
+    """
+    rng = random.Random(seed)
+    count, centre = rng.choice([longest, rng.randint(2, longest)]), rng.randint(0, longest)
+    begun = rng.randint(0, count)
+    still = range(begun, begun + rng.choice([0, rng.randint(0, 70)]))
+    spread = rng.choice([8, 20, longest])
+    faults = {
+        centre + rng.randint(-spread, spread): (rng.choice(FAULTS), rng.randint(1, 5))
+        for _ in range(rng.randint(0, 12))
+    }
+    value, readings, active = Decimal(rng.choice(["0", "150", "99900"])), [], ("", 0)
     for i in range(count):
-        rise = Decimal(rises[i]) if not stand[0] <= i < stand[0] + stand[1] else Decimal(0)
+        rise = Decimal(0) if i in still else Decimal(rng.choice(RISES))
         value = (value + rise) % 100_000
         active = faults.get(i, (active[0], active[1] - 1))
         fault = active[0] if active[1] > 0 else ""
@@ -50,6 +60,24 @@ def histories(draw: st.DrawFn, longest: int = 260) -> list[Reading]:
             value, active = Decimal(0), ("", 0)
         readings += shown(START + i * STEP, value, fault)
     return readings
+
+
+def histories(longest: int = 260) -> st.SearchStrategy[list[Reading]]:
+    return SEEDS.map(lambda seed: history(seed, longest))
+
+
+@st.composite
+def places(draw: st.DrawFn, longest: int = 260) -> tuple[list[Reading], int]:
+    """A history, and the number of a step most often near what is wrong in it."""
+    seed = draw(SEEDS)
+    readings = history(seed, longest)
+    odd = [i for i, (a, b) in enumerate(pairwise(readings)) if not 0 <= rise_of(a, b) <= 90]
+    near = random.Random(seed).choice(odd) if odd else len(readings) // 2
+    return readings, near + draw(st.integers(-25, 25))
+
+
+def rise_of(before: Reading, after: Reading) -> Decimal:
+    return Decimal(-1) if before.value is None or after.value is None else after.value - before.value
 
 
 def shown(at: datetime, value: Decimal, fault: str) -> list[Reading]:
@@ -109,10 +137,11 @@ def between(findings: tuple[Finding, ...], from_at: datetime, to_at: datetime) -
 
 
 @settings(max_examples=60, deadline=None)
-@given(meters(), histories(), st.integers(-10, 270), st.integers(1, 60))
+@given(meters(), places(), st.integers(1, 60))
 def test_a_stretch_with_its_context_equals_the_full_recomputation(
-    meter: Meter, readings: list[Reading], first: int, length: int
+    meter: Meter, place: tuple[list[Reading], int], length: int
 ) -> None:
+    readings, first = place
     from_at = hour_floor(START + first * STEP)
     to_at = from_at + timedelta(hours=length // 4 + 1)
     full, part = judge(meter, readings), windowed(meter, readings, from_at, to_at)
@@ -133,10 +162,11 @@ def test_how_long_a_register_stood_still_is_looked_up_in_the_context(still: int)
 
 
 @settings(max_examples=60, deadline=None)
-@given(meters(), histories(), st.integers(0, 250), st.integers(1, 30), st.sampled_from(["0", "170", "1e6"]))
+@given(meters(), places(), st.integers(1, 30), st.sampled_from(["0", "170", "1e6"]))
 def test_a_change_reaches_no_further_than_its_zone(
-    meter: Meter, readings: list[Reading], first: int, length: int, value: str
+    meter: Meter, place: tuple[list[Reading], int], length: int, value: str
 ) -> None:
+    readings, first = place
     from_at, to_at = START + first * STEP, START + (first + length) * STEP
     kept = [r for r in readings if not from_at <= r.at < to_at]
     late = [*kept, *(Reading(r.at, Decimal(value)) for r in readings if from_at <= r.at < to_at and r.at.minute)]
@@ -151,7 +181,7 @@ def test_a_change_reaches_no_further_than_its_zone(
             assert between(was.findings, *outer) == between(now.findings, *outer)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(meters(), histories(120))
 def test_hours_sum_to_the_rounded_steps(meter: Meter, readings: list[Reading]) -> None:
     steps = judge(meter, readings).steps
@@ -162,8 +192,8 @@ def test_hours_sum_to_the_rounded_steps(meter: Meter, readings: list[Reading]) -
     assert all(a.to_at <= b.from_at for a, b in pairwise(steps))
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(RISES, min_size=2, max_size=90), st.data())
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(RISES), min_size=2, max_size=90), st.data())
 def test_a_left_out_reading_leaves_the_total(rises: list[str], data: st.DataObject) -> None:
     """What comes back to its course keeps the total, whatever it showed meanwhile."""
     meter = Meter(Signal.REGISTER, (Installation(START, rated_load=Decimal(400)),))
@@ -179,7 +209,7 @@ def test_a_left_out_reading_leaves_the_total(rises: list[str], data: st.DataObje
     assert sum(h.quantity for h in hours_of(meter, faulty)) == readings[-1].value - readings[0].value  # type: ignore[operator]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(histories(150))
 def test_windows_never_exceed_what_is_expected(readings: list[Reading]) -> None:
     meter = Meter(Signal.REGISTER, (Installation(START - timedelta(hours=5)),), SERVICES)

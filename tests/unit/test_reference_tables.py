@@ -95,7 +95,8 @@ def test_levels_are_as_in_the_source(source: Callable[[str], list[Source]]) -> N
         for r in tables.table("efficiency_level")
     ]
     rows = [r for r in source("efficiency_levels.csv") if r["family"] == "NDRC723"]
-    assert len(variants) == len(rows) + 1  # every row of the catalogue, with or without a value, and PUE
+    # Every row of the catalogue, with or without a value; PUE; cement by its quota; output value and value added.
+    assert len(variants) == len(rows) + 4
     rows = [r for r in rows if r["benchmark_level"]]
     rows += [r for r in source("efficiency_levels.csv") if r["indicator_zh"] == "PUE 标杆/基准"]
     columns = ("edition_of_value", "deadline", "confidence")
@@ -139,12 +140,14 @@ def test_valid_from_is_only_where_the_source_states_a_date() -> None:
     stated = {
         "standard_coal_factor": {"GB/T 2589-2020": "2021-04-01"},
         "warning_rule_set": {"2021Q1": "2021-03-31", "2021H1": "2021-06-30"},  # ends of the periods they graded
+        "level_correction": {"GB 21256-2025": "2026-07-01"},
         "quota_limit": {"GB 21256-2025": "2026-07-01", "GB 21341-2022": "2024-01-01", "GB 40879-2021": "2022-11-01"},
     }
     for name in tables.FILES:
         for row in tables.table(name):
             dated = getattr(row, "valid_from", None)
-            standard = next((getattr(row, n) for n in ("factor_set", "standard", "key") if hasattr(row, n)), None)
+            names = ("factor_set", "standard", "key", "edition")
+            standard = next((getattr(row, n) for n in names if hasattr(row, n)), None)
             assert str(dated or "") == stated.get(name, {}).get(standard, ""), row
 
 
@@ -175,9 +178,8 @@ def test_variant_keys_follow_from_the_catalogue() -> None:
         "ndrc723-6-membrane-liquid-caustic-ge-30", "data-centre-pue",
     } <= set(keys)  # fmt: skip
     for row in tables.table("catalogue_variant"):
-        assert row.variant_key == "data-centre-pue" or re.match(
-            rf"ndrc723-{row.domain_no}-[a-z0-9-]+$", row.variant_key
-        )
+        others = ("data-centre-pue", "gb16780-cement", "unit-output-value", "unit-value-added")
+        assert row.variant_key in others or re.match(rf"ndrc723-{row.domain_no}-[a-z0-9-]+$", row.variant_key)
 
 
 def test_confirmed_and_recalled_levels_are_told_apart() -> None:

@@ -31,8 +31,9 @@ def source(table: str, alias: str, as_of: datetime | None) -> str:
     whole += f", '{period}', v.period"
     if table == "ratio":
         whole += ", 'grain', 'month', 'computed_at', v.recorded_at"
+    only = "t.grain = 'month' AND " if table == "ratio" else ""
     return (
-        f"(SELECT t.* FROM {table} t WHERE NOT EXISTS (SELECT 1 FROM figure_revision f WHERE f.kind = '{kind}'"
+        f"(SELECT t.* FROM {table} t WHERE {only}NOT EXISTS (SELECT 1 FROM figure_revision f WHERE f.kind = '{kind}'"
         f" AND f.grain = '{grain}' AND f.key = {key} AND f.period = t.{period})"
         f" UNION ALL SELECT r.* FROM (SELECT DISTINCT ON (key, period) key, period, value, recorded_at"
         f" FROM figure_revision WHERE kind = '{kind}' AND grain = '{grain}'"

@@ -1,6 +1,6 @@
 """The official figures that everything is judged and converted by, with source, edition and confidence."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -10,21 +10,66 @@ from app.db.figures.sums import exact
 _CITATION = "x.source, x.edition, x.confidence, x.valid_from, x.valid_to, x.note"
 
 
-def levels(connection: Connection, *, domain_no: int | None, on: date | None) -> list[dict[str, Any]]:
-    """Return benchmark and baseline of each product by process; `on` asks for the edition in force on a day."""
+# As the rows stood at the bind parameter `as_of`, or stand.
+_KNOWN = (
+    "(CASE WHEN CAST(:as_of AS timestamptz) IS NULL THEN x.superseded_at IS NULL"
+    " ELSE x.recorded_at <= :as_of AND coalesce(x.superseded_at > :as_of, true) END)"
+)
+_IN_FORCE = "(CAST(:on AS date) IS NULL OR (coalesce(x.valid_from <= :on, true) AND coalesce(x.valid_to > :on, true)))"
+_RECORDED = "x.recorded_at, x.recorded_by, x.superseded_at"
+
+
+def levels(
+    connection: Connection, *, domain_no: int | None, on: date | None, as_of: datetime | None = None
+) -> list[dict[str, Any]]:
+    """Return benchmark and baseline of each product by process, all editions; `on`: the one in force on a day.
+
+    `as_of`: as the catalogue was known then; rows that were put right since have the figures of then.
+    """
     rows = connection.execute(
         text(
-            "SELECT v.variant_key, v.domain_no, v.domain_zh, v.domain_en, v.product_zh, v.product_en, v.indicator_zh,"
-            f" v.unit, v.direction, v.judged_on,"
+            f"SELECT * FROM (SELECT {'DISTINCT ON (v.variant_key)' if on else ''}"
+            " v.variant_key, v.domain_no, v.domain_zh, v.domain_en, v.product_zh, v.product_en, v.indicator_zh,"
+            " v.unit, v.direction, v.judged_on,"
             f" {exact('x.benchmark')} AS benchmark, {exact('x.baseline')} AS baseline,"
-            f" x.referenced_standard, x.deadline_on, {_CITATION}"
+            f" x.referenced_standard, x.deadline_on, {_CITATION}, {_RECORDED}"
             " FROM efficiency_level x JOIN catalogue_variant v USING (variant_key)"
-            " WHERE (CAST(:domain AS smallint) IS NULL OR v.domain_no = :domain)"
-            " AND (CAST(:on AS date) IS NULL"
-            "  OR (coalesce(x.valid_from <= :on, true) AND coalesce(x.valid_to > :on, true)))"
-            " ORDER BY v.domain_no NULLS LAST, v.variant_key, x.valid_from NULLS FIRST"
+            f" WHERE (CAST(:domain AS smallint) IS NULL OR v.domain_no = :domain) AND {_IN_FORCE} AND {_KNOWN}"
+            " ORDER BY v.variant_key, x.valid_from DESC NULLS LAST) found"
+            " ORDER BY domain_no NULLS LAST, variant_key, valid_from NULLS FIRST"
         ),
-        {"domain": domain_no, "on": on},
+        {"domain": domain_no, "on": on, "as_of": as_of},
+    ).mappings()
+    return [dict(row) for row in rows]
+
+
+def quota_limits(connection: Connection, *, on: date | None, as_of: datetime | None = None) -> list[dict[str, Any]]:
+    """Return the limits of the GB quota standards, of products outside the catalogue too."""
+    limits = ", ".join(f"{exact(f'x.{name}')} AS {name}" for name in ("level_1", "level_2", "level_3"))
+    rows = connection.execute(
+        text(
+            "SELECT x.variant_key, x.standard, x.industry_code, x.domain_zh, x.domain_en, x.product_zh, x.product_en,"
+            f" x.indicator_zh, x.unit, x.direction, {limits}, {_CITATION}, {_RECORDED} FROM quota_limit x"
+            f" WHERE {_IN_FORCE} AND {_KNOWN} ORDER BY x.standard, x.id"
+        ),
+        {"on": on, "as_of": as_of},
+    ).mappings()
+    return [dict(row) for row in rows]
+
+
+def level_corrections(
+    connection: Connection, *, on: date | None, as_of: datetime | None = None
+) -> list[dict[str, Any]]:
+    """Return what the standards add to their levels for the conditions of a line."""
+    numbers = ", ".join(f"{exact(f'x.{name}')} AS {name}" for name in ("base", "per_point", "most_points"))
+    rows = connection.execute(
+        text(
+            "SELECT x.variant_key, v.product_zh, v.product_en, v.unit, x.input_key, x.input_zh, x.input_en,"
+            f" x.input_unit, x.level, x.side, {numbers}, {_CITATION}, {_RECORDED}"
+            " FROM level_correction x JOIN catalogue_variant v USING (variant_key)"
+            f" WHERE {_IN_FORCE} AND {_KNOWN} ORDER BY x.variant_key, x.input_key, x.level, x.valid_from NULLS FIRST"
+        ),
+        {"on": on, "as_of": as_of},
     ).mappings()
     return [dict(row) for row in rows]
 

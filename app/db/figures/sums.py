@@ -52,10 +52,12 @@ CURRENT_ASSIGNMENT = (
     " WHERE a.enterprise_id = e.id ORDER BY a.from_on DESC LIMIT 1)"
 )
 
-# Of each line the latest month that counts: of its two latest months one that is not provisional, else the latest.
+# Of each line, by its own product, the latest month that counts: of its two latest months one that is not provisional,
+# else the latest.
 LATEST_RATIO = (
-    "(SELECT DISTINCT ON (line_id) * FROM (SELECT *,"
-    " row_number() OVER (PARTITION BY line_id ORDER BY period DESC) AS age FROM ratio WHERE grain = 'month')"
+    "(SELECT DISTINCT ON (line_id) * FROM (SELECT m.*,"
+    " row_number() OVER (PARTITION BY m.line_id ORDER BY m.period DESC) AS age FROM ratio m"
+    "  JOIN production_line o ON o.id = m.line_id AND o.variant_key = m.variant_key WHERE m.grain = 'month')"
     " recent WHERE age <= 2 ORDER BY line_id, is_provisional, period DESC)"
 )
 

@@ -80,10 +80,14 @@ def progress(
                 "base": years.shown(code, base_year, base[basis]),
                 "now": years.shown(code, year, now[basis]),
                 **_standing(base[basis], now[basis], target, year, chosen),
-                "rule_set": known[chosen.key] | {"rules": None} if chosen else None,
+                "rule_set": _citation(known[chosen.key]) if chosen else None,
             }
         )
     return rows
+
+
+def _citation(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in row if name != "rules"}
 
 
 def _rule_set(known: Mapping[str, Mapping[str, Any]], key: str | None, year: int) -> RuleSet | None:

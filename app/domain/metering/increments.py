@@ -41,7 +41,7 @@ def interval_steps(meter: Meter, counted: list[Counted]) -> tuple[list[Step], li
         taken = slot
         if reason is None:
             to_at = reading.at + timedelta(seconds=interval_s)
-            steps.append(Step(reading.at, to_at, Decimal(0), energy, is_measured=True))
+            steps.append(Step(reading.at, to_at, Decimal(0), energy, is_measured=not reading.is_manual))
         else:
             notes.append((reason, reading))
     return steps, notes
@@ -71,7 +71,7 @@ def _trapezoids(meter: Meter, standing: list[Counted]) -> Iterator[Step]:
             Decimal(0),
             # Only for reading: hours are split from the loads, without this division.
             EXACT.divide(EXACT.multiply(EXACT.add(*loads), seconds), Decimal(2 * rules.HOUR_S)),
-            is_measured=True,
+            is_measured=not (first.is_manual or second.is_manual),
             start_load=loads[0],
             end_load=loads[1],
         )

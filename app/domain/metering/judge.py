@@ -100,7 +100,7 @@ def _shown(
     if initial is not None and (known_from is None or installation.from_at >= known_from):
         shown.append(Shown(installation.from_at, initial, is_event=True))
         readings = [r for r in readings if r.at > installation.from_at]
-    shown += [Shown(r.at, r.value) for r in readings if r.value is not None]
+    shown += [Shown(r.at, r.value, is_manual=r.is_manual) for r in readings if r.value is not None]
     if final is not None and to_at is not None and (known_to is None or to_at <= known_to):
         shown.append(Shown(to_at, final, is_event=True))
     return shown

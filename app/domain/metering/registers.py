@@ -22,11 +22,12 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a meter showed at an instant. `is_event`: stated by a dated event, never left out."""
+    """What a meter showed. `is_event`: stated by a dated event, never left out. `is_manual`: see Reading."""
 
     at: datetime
     value: Decimal
     is_event: bool = False
+    is_manual: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,8 @@ def _step(series: Series, i: int, j: int, start: Decimal, rise: Decimal) -> Step
         to_at,
         EXACT.multiply(start, series.factor),
         EXACT.multiply(EXACT.add(start, rise), series.factor),
-        is_measured=rules.seconds_of(to_at - from_at) <= longest_s,
+        is_measured=rules.seconds_of(to_at - from_at) <= longest_s
+        and not (series.shown[i].is_manual or series.shown[j].is_manual),
     )
 
 

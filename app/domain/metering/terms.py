@@ -43,12 +43,16 @@ GOOD, UNCERTAIN, BAD = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The entry that counts at an instant. `value` in the point's unit; None: disputed, or withdrawn by an edit."""
+    """The entry that counts at an instant. `value` in the point's unit; None: disputed, or withdrawn by an edit.
+
+    `is_manual`: a person entered a value that no meter sent (inputType 5); usage that rests on it is estimated.
+    """
 
     at: datetime
     value: Decimal | None
     quality: int = GOOD
     is_disputed: bool = False
+    is_manual: bool = False
 
 
 @dataclass(frozen=True, slots=True)

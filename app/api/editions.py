@@ -1,0 +1,131 @@
+"""New editions of levels, quota limits and corrections; and the conditions of lines that correct their limits."""
+
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.access import EVERYONE, Caller, Now, Transaction, allow
+from app.api.outputs import Reported
+from app.api.shapes import Answer, Exact, IdFilter, Instant
+from app.db import corrections
+from app.intake import corrections as corrections_intake
+from app.intake import levels as levels_intake
+from app.intake import outputs as outputs_intake
+from app.intake.corrections import CorrectionEntry
+from app.intake.levels import EditionReport
+
+router = APIRouter(prefix="/api/v1", tags=["reference"])
+MOST_INPUTS = 1000
+MOST_CSV = 5_000_000
+Csv = Annotated[
+    str,
+    Body(
+        media_type="text/csv",
+        max_length=MOST_CSV,
+        description="UTF-8, columns as in the bundled file of the table",
+        examples=[
+            "variant_key,benchmark,baseline,referenced_standard,deadline_on,note,source,edition,confidence,valid_from,"
+            "valid_to\nndrc723-15-cement-clinker,95,110,GB 16780,,,document no. …,2027,confirmed,2027-01-01,\n"
+        ],
+    ),
+]
+
+
+class EditionChange(Answer):
+    """One row of the file that is not there as given."""
+
+    variant_key: str | None = Field(examples=["ndrc723-15-cement-clinker"])
+    name: str = Field(examples=["ndrc723-15-cement-clinker · 2027 · 2027-01-01"])
+    is_correction_of_a_row: bool = Field(description="true: it supersedes a row of this edition; false: it is new")
+    before: str | None = Field(description="what it supersedes, or what held until it begins")
+    after: str = Field(examples=["benchmark 95, baseline 110 from 2027-01-01 (2027, confirmed)"])
+    lines: int = Field(description="lines of which computed months are touched", examples=[3])
+    months: int = Field(description="computed months that are touched", examples=[9])
+    statuses: dict[str, int] = Field(
+        description="computed months that change their status", examples=[{"between → below_baseline": 4}]
+    )
+
+
+class Edition(Answer):
+    """What an import changed, or with `dry_run` would change."""
+
+    table: str = Field(description="by the columns of the file", examples=["efficiency_level"])
+    inserted: int = Field(examples=[1])
+    superseded: int = Field(examples=[0])
+    unchanged: int = Field(examples=[66])
+    lines: int = Field(examples=[3])
+    months: int = Field(description="months that are computed again", examples=[9])
+    changes: list[EditionChange]
+    is_dry_run: bool
+
+
+@router.post("/reference/levels/import", response_model=Edition, summary="Bring in an edition of levels 导入新版本")
+def import_levels(
+    body: Csv,
+    caller: Annotated[Caller, Depends(allow("operator"))],
+    connection: Transaction,
+    now: Now,
+    dry_run: Annotated[bool, Query(description="check and show what would change, write nothing")] = False,
+) -> EditionReport:
+    """Benchmark and baseline, quota limits, or corrections, told apart by the columns. Any bad row lists all of them
+    and nothing is written. Editions stand beside each other by `valid_from`: a period keeps the one that was in force
+    on its first day. The touched months are computed again; what was published before stays as a revision.
+    """
+    return levels_intake.bring_in(connection, body, actor=caller.name, now=now, is_dry_run=dry_run)
+
+
+class CorrectionReport(BaseModel):
+    """Conditions to report, all or nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+    inputs: list[CorrectionEntry] = Field(min_length=1, max_length=MOST_INPUTS)
+
+
+class CorrectionInput(Answer):
+    """The latest revision of one condition; it holds until the next month that has one."""
+
+    line_id: int = Field(examples=[7])
+    uscc: str = Field(examples=["91120000MA0000001Q"])
+    process_unit: str = Field(examples=["furnace"])
+    code: str = Field(description="the line's code", examples=["bf-1"])
+    input_key: str = Field(examples=["ore_grade"])
+    from_month: date = Field(examples=["2026-10-01"])
+    revision: int = Field(examples=[1])
+    value: Exact | None = Field(description="null: withdrawn", examples=["60.5"])
+    evidence: str = Field(examples=["burden analysis of October"])
+    reported_by: str
+    reported_at: Instant
+
+
+class CorrectionInputList(Answer):
+    """Conditions, newest month first."""
+
+    items: list[CorrectionInput]
+    is_complete: bool = Field(description="false: there are more than `limit`; ask for one line")
+
+
+@router.post("/correction-inputs", response_model=Reported, summary="Report conditions of lines 上报修正条件")
+def report_correction_inputs(
+    body: CorrectionReport,
+    caller: Annotated[Caller, Depends(allow("operator", "enterprise"))],
+    connection: Transaction,
+    now: Now,
+) -> outputs_intake.Reported:
+    """Clinker share, ore grade, scrap share …: what /reference/level-corrections lists for the line's product. All or
+    nothing; nothing is overwritten.
+    """
+    return corrections_intake.report(connection, caller.scope, body.inputs, actor=caller.name, now=now)
+
+
+@router.get("/correction-inputs", response_model=CorrectionInputList, summary="List conditions of lines 修正条件列表")
+def list_correction_inputs(
+    caller: Annotated[Caller, Depends(allow(*EVERYONE))],
+    connection: Transaction,
+    line_id: IdFilter = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_INPUTS)] = 500,
+) -> dict[str, Any]:
+    """The latest revision of each."""
+    rows = corrections.list_inputs(connection, caller.scope, limit=limit + 1, line_id=line_id)
+    return {"items": rows[:limit], "is_complete": len(rows) <= limit}

@@ -1,0 +1,139 @@
+"""Events of meters and points, entered when they are known, however late: exchange, multiplier, correction, move.
+
+An event is turned into dated rows of the registry and goes the registry's own road (`app.intake.registry`): the same
+checks, the same marks, the figures from its instant on are computed again. What it adds is the reading of the
+situation (which meter was in place then), who entered it and why, and the right that a closed year takes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection
+
+from app.db import access
+from app.db import events as events_db
+from app.db import metering as metering_db
+from app.db import registry as registry_db
+from app.db.access import Caller
+from app.domain.calendar import BUSINESS_ZONE
+from app.errors import Conflict, Invalid, NotFound
+from app.intake import closed_years, registry
+from app.intake.event_entries import AnyEvent, Event, MultiplierChange
+from app.intake.event_rows import Situation, plan
+from app.intake.registry_file import EnterpriseEntry, RegistryFile
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What an event did, or with `is_dry_run` would do: a line for each changed row; none where it was known."""
+
+    is_dry_run: bool
+    is_new: bool
+    changes: list[str]
+
+
+def enter(
+    connection: Connection,
+    caller: Caller,
+    event: AnyEvent,
+    *,
+    settings: Settings,
+    now: datetime,
+    closed_year_reason: str | None = None,
+    is_dry_run: bool = False,
+) -> Entered:
+    """Write an event in the caller's transaction, with its marks and audit; a dry run leaves nothing.
+
+    Raises NotFound for a point outside the scope, Invalid for what cannot be (an event before the meter existed, in
+    the future, without a register to part the two meters by), Conflict for what contradicts a recorded event,
+    Forbidden for a closed year without a reason. The very same event again changes nothing.
+    """
+    with connection.begin_nested() as savepoint:
+        done = _enter(connection, caller, event, settings, now, closed_year_reason, is_dry_run)
+        if is_dry_run:
+            savepoint.rollback()
+    return done
+
+
+def _enter(
+    connection: Connection,
+    caller: Caller,
+    event: AnyEvent,
+    settings: Settings,
+    now: datetime,
+    closed_year_reason: str | None,
+    is_dry_run: bool,
+) -> Entered:
+    registry_db.lock(connection)
+    gateway = registry_db.gateway_in_scope(connection, caller.scope, event.gateway)
+    registered = registry_db.load(connection, [gateway["uscc"]], [event.gateway])
+    point = registered["point"].get((event.gateway, event.point))
+    if point is None:
+        raise NotFound(
+            f"gateway {event.gateway!r} has no point {event.point!r}",
+            detail_zh=f"网关 {event.gateway} 没有测点 {event.point}",
+        )
+    if event.at > now:
+        raise _invalid(f"{_local(event.at)} is in the future: enter an event once it has happened", "时间在未来")
+    situation = Situation(registered, (event.gateway, event.point), _register_then(connection, point, event))
+    planned = plan(situation, event)
+    report = registry.Report(is_dry_run)
+    file = _file(gateway["uscc"], event, planned.entry)
+    _check_closed_years(connection, caller, planned.from_at, point["id"], now, closed_year_reason)
+    registry.write(connection, file, report, actor=caller.name, now=now, settings=settings, places=_PLACES)
+    if not report.changes:
+        return Entered(is_dry_run, is_new=False, changes=[])
+    if planned.is_known:
+        raise Conflict(
+            f"something else is recorded for {_local(event.at)}: {'; '.join(report.changes)}. To put a recorded meter"
+            " right, enter a meter_correction",
+            detail_zh="该时刻已登记了不同的事件；更正已登记的表计请用 meter_correction",
+        )
+    stated = event.model_dump(mode="json", exclude_unset=True)
+    events_db.insert(connection, point["id"], event.kind, event.at, stated, actor=caller.name, now=now)
+    detail = stated | {"changes": report.changes, "closed_year_reason": closed_year_reason}
+    access.record(connection, caller.name, f"event.{event.kind}", f"{event.gateway}/{event.point}", detail)
+    return Entered(is_dry_run, is_new=True, changes=report.changes)
+
+
+_PLACES = {("enterprises", 0, "gateways", 0, "points", 0): "event", ("enterprises", 0): "event"}
+
+
+def _file(uscc: str, event: Event, entry: Mapping[str, Any]) -> RegistryFile:
+    point = {"code": event.point, **entry}
+    return RegistryFile(
+        enterprises=[
+            EnterpriseEntry.model_validate({"uscc": uscc, "gateways": [{"code": event.gateway, "points": [point]}]})
+        ]
+    )
+
+
+def _register_then(connection: Connection, point: Mapping[str, Any], event: Event) -> Decimal | None:
+    """Return what counts as the reading of the very instant of a multiplier change, if any does."""
+    if not isinstance(event, MultiplierChange) or point["signal"] != "register":
+        return None
+    for reading in metering_db.readings(connection, [(point["id"], event.at, event.at)])[0]:
+        if reading.value is not None and not reading.is_disputed:
+            return reading.value
+    return None
+
+
+def _check_closed_years(
+    connection: Connection, caller: Caller, from_at: datetime, point_id: int, now: datetime, reason: str | None
+) -> None:
+    """A change that reaches figures of a closed year takes the same right as an edit there."""
+    extent = metering_db.extents(connection, [point_id]).get(point_id)
+    if extent is not None and extent.to_at > from_at:
+        closed_years.check([("event, at", max(from_at, extent.from_at))], caller.role, reason, now)
+
+
+def _invalid(message: str, message_zh: str) -> Invalid:
+    return Invalid(message, detail_zh=message_zh, errors=[{"location": "event, at", "message": message}])
+
+
+def _local(at: datetime) -> str:
+    return at.astimezone(BUSINESS_ZONE).isoformat()

@@ -1,0 +1,107 @@
+"""`nenghao events` and `nenghao calendar`: what an operator types, what is printed and written."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from app import cli, settings
+from app.domain.credit_code import with_check_digit
+from tests.integration import accounting_city as city
+
+Nenghao = Callable[..., tuple[int, str, str]]
+AT = "2026-03-12T10:00:00"
+
+
+@pytest.fixture
+def nenghao(
+    engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Nenghao]:
+    """Run a command on a plant with one meter; exit status, standard output, standard error."""
+    city.load_reference(engine)
+    with engine.begin() as connection:
+        plant = city.add_plant(connection)
+        uscc = with_check_digit("91120000MA0000001")
+        connection.execute(text("UPDATE enterprise SET uscc = :u"), {"u": uscc})
+        city.add_point(connection, plant, "E001")
+        connection.execute(text("UPDATE point SET signal = 'register'"))
+    monkeypatch.setenv("NENGHAO_DATABASE_URL", database_url)
+    settings.load.cache_clear()
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["nenghao", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    yield run
+    settings.load.cache_clear()
+
+
+def test_each_kind_of_event(nenghao: Nenghao, engine: Engine) -> None:
+    new = ("--final", "88421.6", "--initial", "0", "--serial", "S2", "--reason", "burnt out")
+    done, said, _ = nenghao("events", "replacement", "gw-001/E001", AT, *new, "--evidence", "order 7", "--dry-run")
+    assert (done, "event would be entered" in said) == (0, True)
+    for expected in ("event entered", "this event was known, nothing changed"):
+        done, said, _ = nenghao("events", "replacement", "gw-001/E001", AT, *new, "--evidence", "order 7")
+        assert (done, said.splitlines()[-1]) == (0, expected)
+    change = (
+        "events",
+        "multiplier-change",
+        "gw-001/E001",
+        "2026-03-13T10:00:00",
+        "--multiplier",
+        "120",
+        "--reason",
+        "new CT",
+    )
+    done, _, complaint = nenghao(*change)
+    assert (done, "what the meter showed then" in complaint) == (1, True)
+    assert nenghao(*change, "--register", "12.5")[0] == 0
+    right = ("--multiplier", "80", "--reason", "typing error")
+    assert nenghao("events", "correction", "gw-001/E001", "2026-03-11", *right)[0] == 0
+    assert nenghao("events", "move", "gw-001/E001", "2026-03-14", "plant", "--reason", "rebuilt")[0] == 0
+    with engine.connect() as connection:
+        meters = connection.execute(
+            text("SELECT serial, multiplier, initial_register, final_register FROM meter_installation ORDER BY from_at")
+        ).all()
+        moved = connection.execute(text("SELECT max(from_at) FROM point_assignment")).scalar_one()
+    assert [tuple(map(str, row)) for row in meters] == [
+        ("S1", "80", "None", "88421.6"), ("S2", "1", "0", "12.5"), ("S2", "120", "12.5", "None")
+    ]  # fmt: skip
+    assert moved == datetime(2026, 3, 13, 16, tzinfo=UTC)  # without a zone it is the city's
+    done, said, _ = nenghao("events", "list", "gw-001/E001")
+    rows = [line.split("\t") for line in said.splitlines()]
+    assert [row[3] for row in rows] == ["kind", "move", "meter_correction", "multiplier_change", "replacement"]
+    assert "order 7" in rows[-1]
+    assert "serial=S2" in rows[-1][4]
+
+
+def test_what_is_wrong_is_said(nenghao: Nenghao, engine: Engine) -> None:
+    new = ("--final", "unknown", "--initial", "0", "--serial", "S2", "--reason", "burnt out")
+    for words, complaint in (
+        (("gw-001/E001", "yesterday"), "is no instant"),
+        (("gw-001/E404", AT), "has no point 'E404'"),
+        (("gw-001/E001", "2020-01-01"), "before the first meter"),
+    ):
+        done, _, said = nenghao("events", "replacement", *words, *new)
+        assert (done, complaint in said) == (1, True), said
+    done, _, said = nenghao("events", "replacement", "gw-001/E001", AT, *new, "--multiplier", "minus two")
+    assert (done, "multiplier" in said) == (1, True)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM meter_installation")).scalar_one() == 1
+
+
+def test_a_calendar_is_brought_in(nenghao: Nenghao, engine: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "days.csv"
+    file.write_text("day,is_workday,name_zh,source\n2026-10-01,false,测试,test\n2026-10-10,true,,test\n", "utf-8")
+    done, said, _ = nenghao("calendar", "import", str(file))
+    assert (done, said.splitlines()[-1]) == (0, "2 added, 0 changed, 0 removed, 0 unchanged")
+    file.write_text("day,is_workday,source\n2026-10-01,maybe,test\n", "utf-8")
+    done, _, said = nenghao("calendar", "import", str(file))
+    assert (done, "line 2, is_workday" in said) == (1, True)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM calendar_day")).scalar_one() == 2

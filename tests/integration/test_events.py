@@ -1,0 +1,352 @@
+"""Events entered late, through the API and the real stages: what they repair, what stays, what is refused."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, text
+
+from app.api import access
+from app.db import stale
+from app.db.access import create_key
+from app.domain.credit_code import with_check_digit
+from app.errors import Invalid
+from app.intake import registry
+from app.intake.registry_file import EnterpriseEntry, RegistryFile
+from app.main import create_app
+from app.pipeline import account, benchmark, rollup
+from app.settings import Settings
+from tests.integration import accounting_city as city
+from tests.integration import rollup_site as site
+
+D = Decimal
+USCC = with_check_digit("91120000MA0000001")
+START = datetime(2026, 10, 11, 16, tzinfo=UTC)  # midnight of the 12th in Tianjin
+HOUR, QUARTER = timedelta(hours=1), timedelta(minutes=15)
+EXCHANGED = START + 10 * HOUR
+ENTERED = START + timedelta(days=14)
+HOURS = 20
+
+
+class Works:
+    """A plant whose meter S1 (multiplier 80) rises by one a quarter; the clients of its operator and others."""
+
+    def __init__(self, engine: Engine, database_url: str, now: datetime) -> None:
+        self.engine, self.now = engine, now
+        city.load_reference(engine)
+        with engine.begin() as connection:
+            self.plant = city.add_plant(connection)
+            connection.execute(text("UPDATE enterprise SET uscc = :u"), {"u": USCC})
+            self.point_id = city.one(
+                connection,
+                "INSERT INTO point (gateway_id, code, carrier_key, signal, unit) VALUES (:g, 'E001', 'electricity',"
+                " 'register', 'kWh') RETURNING id",
+                g=self.plant.gateway_id,
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO meter_installation (point_id, from_at, serial, multiplier, digits, rated_load)"
+                    " VALUES (:p, :at, 'S1', 80, 6, 4000)"
+                ),
+                {"p": self.point_id, "at": city.START},
+            )
+            city.assign(connection, self.point_id, self.plant.kiln_id, interval_s=900)
+            self.keys = {role: create_key(connection, role, role) for role in ("operator", "regulator")}
+        app = create_app(Settings(database_url=database_url), engine)  # type: ignore[arg-type]
+        app.dependency_overrides[access.now] = lambda: self.now
+        self.app = app
+
+    def client(self, role: str = "operator") -> TestClient:
+        return TestClient(
+            self.app, headers={"Authorization": f"Bearer {self.keys[role]}", "Accept-Language": "en"},
+        )  # fmt: skip
+
+    def enter(self, kind: str, at: datetime, role: str = "operator", **stated: Any) -> httpx2.Response:
+        outer = {name: stated.pop(name) for name in ("closed_year_reason", "dry_run") if name in stated}
+        event = {"gateway": "gw-001", "point": "E001", "reason": "seen on site", **stated}
+        return self.client(role).post(
+            "/api/v1/events", json={"event": {"kind": kind, "at": at.isoformat(), **event}, **outer}
+        )
+
+    def deliver(self, rows: list[tuple[datetime, float]]) -> None:
+        with self.engine.begin() as connection:
+            site.insert_readings(connection, self.point_id, [(at, value, 0) for at, value in rows])
+            stale.mark(connection, "rollup", self.plant.gateway_id, rows[0][0], rows[-1][0] + HOUR, cause="reading")
+        later, self.now = self.now, START + timedelta(days=1)  # in time: nothing is published yet
+        self.settle()
+        self.now = later
+
+    def settle(self) -> None:
+        while (
+            rollup.run(self.engine, self.now)
+            or account.run(self.engine, self.now)
+            or benchmark.run(self.engine, self.now)
+        ):
+            pass
+
+    def hours(self) -> list[Decimal | None]:
+        """The usage of the hours by the tables, which must be what the pure rules say."""
+        with self.engine.connect() as connection:
+            site.assert_tables_equal_the_pure_rules(connection, self.point_id)
+            found = site.table(connection, "usage_hour", self.point_id)
+        return [found[START + i * HOUR][0] if START + i * HOUR in found else None for i in range(HOURS)]
+
+    def energy(self) -> dict[tuple[int, datetime], Decimal]:
+        with self.engine.connect() as connection:
+            rows = connection.execute(text("SELECT process_unit_id, hour_at, quantity FROM energy_hour"))
+            return {(unit, at): quantity for unit, at, quantity in rows}
+
+    def open_findings(self) -> set[str]:
+        with self.engine.connect() as connection:
+            return {reason for reason, _, _ in site.findings(connection, self.point_id)}
+
+
+@pytest.fixture
+def works(engine: Engine, database_url: str) -> Works:
+    return Works(engine, database_url, ENTERED)
+
+
+def plain(works: Works) -> None:
+    works.deliver([(START + i * QUARTER, 100.0 + i) for i in range(4 * HOURS + 1)])
+
+
+def replaced(works: Works) -> None:
+    """The new meter begins at 0 at the tenth hour; the old one ended at 140.5, half a quarter before a reading."""
+    n = 4 * 10
+    rows = [(START + i * QUARTER, 100.0 + i) for i in range(n + 1)]
+    rows += [(START + i * QUARTER, float(i - n)) for i in range(n + 1, 4 * HOURS + 1)]
+    works.deliver(rows)
+
+
+REPLACEMENT = {"final_register": "140", "initial_register": "0", "serial": "S2"}
+
+
+def test_a_forgotten_replacement_entered_two_weeks_later_repairs_the_figures(works: Works) -> None:
+    replaced(works)
+    assert works.hours() == [320] * 10 + [240] + [320] * 9
+    assert works.open_findings() == {"reset"}
+    answer = works.enter("replacement", EXCHANGED, **REPLACEMENT, evidence="work order 7")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["is_new"] is True
+    works.settle()
+    assert works.hours() == [320] * HOURS
+    assert works.open_findings() == set()
+    energy = works.energy()
+    assert energy[works.plant.kiln_id, EXCHANGED] == 320
+    with works.engine.connect() as connection:
+        kept = connection.execute(text("SELECT count(*), sum(value) FROM reading")).one()
+        revised = set(connection.execute(text("SELECT cause FROM figure_revision WHERE revision > 0")).scalars())
+    assert tuple(kept) == (81, sum(range(100, 141)) + sum(range(1, 41)))
+    assert revised == {"registry"}
+
+
+def test_a_replacement_with_another_multiplier(works: Works) -> None:
+    replaced(works)
+    works.enter("replacement", EXCHANGED, **REPLACEMENT, multiplier="120", rated_load="6000")
+    works.settle()
+    assert works.hours() == [320] * 10 + [480] * 10
+
+
+def test_the_example_of_section_9(works: Works) -> None:
+    """88,400.0 to 88,421.6, then 0.0 to 13.4 with M 120: 3,336 kWh."""
+    works.deliver([(START, 88_400.0), (START + 12 * HOUR, 13.4)])
+    works.enter("replacement", EXCHANGED, final_register="88421.6", initial_register="0", serial="S2", multiplier="120")
+    works.settle()
+    assert sum(q for q in works.hours() if q is not None) == 3336
+
+
+def test_a_register_that_is_not_known_leaves_its_side_empty(works: Works) -> None:
+    replaced(works)
+    works.enter("replacement", EXCHANGED, final_register=None, initial_register="0", serial="S2")
+    works.settle()
+    assert works.hours() == [320] * 9 + [240] + [320] * 10
+
+
+def test_a_multiplier_corrected_afterwards_recomputes_from_raw(works: Works) -> None:
+    plain(works)
+    before = works.hours()
+    answer = works.enter("meter_correction", START + 5 * HOUR, multiplier="8", rated_load="400")
+    assert answer.status_code == 200, answer.text
+    works.settle()
+    assert before == [320] * HOURS
+    assert works.hours() == [32] * HOURS
+    assert works.energy()[works.plant.kiln_id, START] == 32
+
+
+def test_a_multiplier_changed_at_an_instant_leaves_what_was_before(works: Works) -> None:
+    plain(works)
+    changed = START + 10 * HOUR
+    assert works.enter("multiplier_change", changed, multiplier="160", rated_load="8000").status_code == 200
+    works.settle()
+    assert works.hours() == [320] * 10 + [640] * 10
+    # Between two readings the register must be said; here it stood a third of the way.
+    between = START + 15 * HOUR + timedelta(minutes=5)
+    refused = works.enter("multiplier_change", between, multiplier="80")
+    assert refused.status_code == 422
+    assert "what the meter showed then" in refused.json()["detail"]
+    exact = START + 15 * HOUR
+    assert works.enter("multiplier_change", between, multiplier="80", register_at="160.25").status_code == 200
+    works.settle()
+    assert exact < between
+    assert works.hours() == [320] * 10 + [640] * 5 + [D("340")] + [320] * 4
+
+
+def test_a_point_moved_from_a_date_leaves_the_figures_before_alone(works: Works) -> None:
+    plain(works)
+    before = works.energy()
+    moved_at = START + 10 * HOUR
+    answer = works.enter("move", moved_at, process_unit="plant")
+    assert answer.status_code == 200, answer.text
+    with works.engine.connect() as connection:
+        spans = connection.execute(
+            text("SELECT stage, min(from_at) FROM stale WHERE stage IN ('rollup', 'account') GROUP BY stage")
+        ).all()
+        assert {(stage, since) for stage, since in spans} == {("rollup", moved_at), ("account", moved_at)}
+    works.settle()
+    assert works.hours() == [320] * HOURS
+    after = works.energy()
+    kiln, plant = works.plant.kiln_id, works.plant.plant_id
+    assert set(before) == {(kiln, START + i * HOUR) for i in range(HOURS)}
+    expected = {(kiln if i < 10 else plant, START + i * HOUR): D(320) for i in range(HOURS)}
+    assert after == expected
+    with works.engine.connect() as connection:
+        causes = set(connection.execute(text("SELECT cause FROM figure_revision WHERE revision > 0")).scalars())
+        units = connection.execute(text("SELECT process_unit_id, quantity FROM energy_day ORDER BY 1")).all()
+    assert causes == {"registry"}
+    assert [tuple(row) for row in units] == sorted([(kiln, D(3200)), (plant, D(3200))])
+
+
+def test_only_what_the_event_touches_is_stale(works: Works) -> None:
+    replaced(works)
+    works.enter("replacement", EXCHANGED, **REPLACEMENT)
+    with works.engine.connect() as connection:
+        (since,) = connection.execute(text("SELECT min(from_at) FROM stale WHERE stage = 'rollup'")).one()
+    assert since == EXCHANGED
+
+
+def assert_nothing_written(works: Works) -> None:
+    with works.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM meter_installation")).scalar_one() == 1
+        assert connection.execute(text("SELECT count(*) FROM point_assignment")).scalar_one() == 1
+        marks = "stale WHERE stage IN ('rollup', 'account')"
+        for table in (marks, "point_event", "audit"):
+            assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0
+
+
+def test_bad_events_are_refused_clearly_and_nothing_is_written(works: Works) -> None:
+    plain(works)
+    early, late = city.START - HOUR, ENTERED + HOUR
+    cases = [
+        (works.enter("replacement", early, **REPLACEMENT), 422, "before the first meter of this point"),
+        (works.enter("move", early, process_unit="plant"), 422, "before the first assignment"),
+        (works.enter("meter_correction", early, multiplier="2"), 422, "before the first meter of this point"),
+        (works.enter("replacement", city.START, **REPLACEMENT), 422, "nothing came before it"),
+        (works.enter("replacement", late, **REPLACEMENT), 422, "in the future"),
+        (works.enter("move", EXCHANGED, process_unit="mill"), 422, "not right"),
+        (works.enter("move", EXCHANGED, process_unit="kiln"), 422, "already"),
+        (works.enter("meter_correction", EXCHANGED), 422, "nothing is corrected"),
+        (works.enter("meter_correction", EXCHANGED, final_register="5"), 422, "still in place"),
+        (works.enter("replacement", EXCHANGED, **REPLACEMENT, point="E404"), 404, "no point"),
+        (works.enter("replacement", EXCHANGED, **REPLACEMENT, gateway="gw-404"), 404, "no gateway"),
+        (works.enter("replacement", EXCHANGED, serial="S2"), 422, ""),
+        (works.enter("replacement", EXCHANGED, **REPLACEMENT, multiplier="0"), 422, ""),
+        (works.enter("replacement", EXCHANGED, **(REPLACEMENT | {"final_register": "-1"})), 422, ""),
+        (works.enter("replacement", EXCHANGED, **REPLACEMENT, colour="red"), 422, ""),
+        (works.enter("exchange", EXCHANGED, **REPLACEMENT), 422, ""),
+        (works.enter("replacement", EXCHANGED, role="regulator", **REPLACEMENT), 403, "operator"),
+    ]
+    for answer, status, words in cases:
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert words in answer.json()["detail"]
+    assert_nothing_written(works)
+
+
+def test_an_event_without_a_meter_then_is_refused(works: Works) -> None:
+    with works.engine.begin() as connection:
+        connection.execute(text("UPDATE meter_installation SET to_at = :at"), {"at": EXCHANGED})
+    answer = works.enter("replacement", EXCHANGED + HOUR, **REPLACEMENT)
+    assert (answer.status_code, "the one before ended at 2026-10-12T10:00" in answer.json()["detail"]) == (422, True)
+    with works.engine.begin() as connection:
+        connection.execute(text("DELETE FROM meter_installation"))
+    answer = works.enter("replacement", EXCHANGED + HOUR, **REPLACEMENT)
+    assert (answer.status_code, "never had any meter" in answer.json()["detail"]) == (422, True)
+
+
+def test_a_dry_run_shows_and_writes_nothing(works: Works) -> None:
+    plain(works)
+    answer = works.enter("replacement", EXCHANGED, **REPLACEMENT, dry_run=True).json()
+    assert answer["is_dry_run"] is True
+    assert [change[0] for change in answer["changes"]] == ["+", "~"]
+    assert_nothing_written(works)
+
+
+def test_the_same_event_again_changes_nothing_and_another_one_conflicts(works: Works) -> None:
+    replaced(works)
+    for is_new in (True, False):
+        answer = works.enter("replacement", EXCHANGED, **REPLACEMENT)
+        assert (answer.status_code, answer.json()["is_new"]) == (200, is_new)
+    answer = works.enter("replacement", EXCHANGED, **(REPLACEMENT | {"serial": "S3"}))
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/conflict")
+    with works.engine.connect() as connection:
+        serials = connection.execute(text("SELECT serial FROM meter_installation ORDER BY from_at")).scalars().all()
+    assert serials == ["S1", "S2"]
+    items = works.client("regulator").get("/api/v1/events?gateway=gw-001&point=E001").json()["items"]
+    assert [(item["kind"], item["reason"], item["actor"]) for item in items] == [
+        ("replacement", "seen on site", "operator")
+    ]
+    assert items[0]["stated"] == REPLACEMENT
+
+
+def test_a_replacement_before_a_known_one_takes_the_place_between(works: Works) -> None:
+    replaced(works)
+    works.enter("replacement", EXCHANGED, **REPLACEMENT)
+    between = START + 5 * HOUR
+    answer = works.enter("replacement", between, final_register="120", initial_register="120", serial="S1b")
+    assert answer.status_code == 200, answer.text
+    works.settle()
+    assert works.hours() == [320] * HOURS
+    with works.engine.connect() as connection:
+        rows = connection.execute(
+            text("SELECT serial, from_at, to_at, final_register FROM meter_installation ORDER BY from_at")
+        ).all()
+    assert [tuple(row) for row in rows] == [
+        ("S1", city.START, between, 120), ("S1b", between, EXCHANGED, 140), ("S2", EXCHANGED, None, None)
+    ]  # fmt: skip
+
+
+def test_a_closed_year_takes_a_reason(works: Works) -> None:
+    plain(works)
+    works.now = datetime(2027, 4, 1, tzinfo=UTC)
+    refused = works.enter("replacement", EXCHANGED, **REPLACEMENT)
+    assert (refused.status_code, "closed_year_reason" in refused.json()["detail"]) == (403, True)
+    assert_nothing_written(works)
+    allowed = works.enter("replacement", EXCHANGED, **REPLACEMENT, closed_year_reason="court order 2027-7")
+    assert allowed.status_code == 200
+    with works.engine.connect() as connection:
+        (detail,) = connection.execute(text("SELECT detail FROM audit WHERE action = 'event.replacement'")).one()
+    assert detail["closed_year_reason"] == "court order 2027-7"
+
+
+def test_a_correction_of_a_meter_that_measured_nothing_in_closed_years_takes_no_reason(works: Works) -> None:
+    with works.engine.begin() as connection:
+        connection.execute(text("UPDATE meter_installation SET from_at = '2019-01-01'"))
+    plain(works)
+    assert works.enter("meter_correction", START, multiplier="8").status_code == 200
+
+
+def test_overlapping_installations_are_a_clear_problem(works: Works) -> None:
+    """By a registry entry; an event cannot make them."""
+    plain(works)
+    entry = {"from_at": EXCHANGED, "serial": "S2"}
+    points = [{"code": "E001", "installations": [entry]}]
+    content = {"uscc": USCC, "gateways": [{"code": "gw-001", "points": points}]}
+    file = RegistryFile(enterprises=[EnterpriseEntry.model_validate(content)])
+    settings = Settings(database_url="postgresql://nowhere")  # type: ignore[arg-type]
+    with pytest.raises(Invalid) as refused, works.engine.begin() as connection:
+        registry.write(connection, file, registry.Report(False), actor="t", now=ENTERED, settings=settings)
+    assert "overlaps the one from" in refused.value.extra["errors"][0]["message"]
+    assert_nothing_written(works)
