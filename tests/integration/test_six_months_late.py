@@ -95,8 +95,8 @@ def test_the_whole_gap_delivered_leaves_revisions_whose_quantity_is_the_same(eng
             received = before[f"usage_{grain}", f"{made.power_id}:{start}"]["windows_received"]
             assert told == [(0, received, "published"), (1, received + 12, "reading")]
             assert kept[1]["recorded_at"] == LATE
-        (step,) = usage_figures.steps(connection, [made.power_id], "month", MONTH, NEXT_MONTH, BEFORE)
-        (now,) = usage_figures.steps(connection, [made.power_id], "month", MONTH, NEXT_MONTH, LATE)
+        asked = (connection, [made.power_id], "month", MONTH, NEXT_MONTH)
+        (step, now) = (usage_figures.series(*asked, at)[made.power_id].steps[MONTH] for at in (BEFORE, LATE))
         assert (now.windows_estimated, step.windows_estimated) == (4, 16)  # of a disputed and of a manual value
         kinds = connection.execute(
             text("SELECT payload::jsonb->'data'->'kinds'->>0 FROM event WHERE kind = 'figure.revised' ORDER BY 1")
