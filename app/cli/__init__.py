@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from app import broker, settings
-from app.cli import entered, events, evidence, explain, levels
+from app.cli import edits, entered, events, evidence, explain, levels
 from app.cli.terminal import actor, commands, database, err, now, out, working
 from app.db import access, deliveries, inbox, migrations
 from app.db import registry as registry_db
@@ -41,6 +41,7 @@ for _name, _group in (
     ("endpoints", _endpoints), ("quarantine", _quarantine), ("outputs", _outputs), ("broker", _broker),
 ):  # fmt: skip
     app.add_typer(_group, name=_name)
+app.add_typer(edits.group, name="edits")
 app.add_typer(events.group, name="events")
 app.add_typer(explain.group, name="explain")
 app.add_typer(levels.group, name="levels")
