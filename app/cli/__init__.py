@@ -75,6 +75,9 @@ def registry_import(
     credentials: Annotated[
         Path | None, typer.Option(help="write new gateway passwords to this JSON file, beside those it has")
     ] = None,
+    closed_year_reason: Annotated[
+        str | None, typer.Option(help="why figures of a closed year are changed 修改已关账年度的原因")
+    ] = None,
 ) -> None:
     """Import a registry file; all bad rows are listed, nothing is written unless all are right 导入登记."""
     if credentials is not None and not dry_run:
@@ -82,8 +85,9 @@ def registry_import(
     with database() as engine, working(f"importing {file.name}"):
         entries, places = parse_folder(file) if file.is_dir() or file.suffix == ".csv" else (_parse(file), None)
         report = registry.bring_in(
-            engine, settings.load(), entries, actor=actor(), now=now(), is_dry_run=dry_run, places=places
-        )
+            engine, settings.load(), entries, actor=actor(), now=now(), is_dry_run=dry_run, places=places,
+            closed_year_reason=closed_year_reason,
+        )  # fmt: skip
     _show_report(report)
     _hand_out(report.passwords, credentials)
 
