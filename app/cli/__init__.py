@@ -216,7 +216,7 @@ def quarantine_list(
     """Show what was rejected and why, newest first 隔离区列表."""
     with database() as engine, engine.connect() as connection:
         rows: list[dict[str, Any]] = inbox.list_quarantine(connection, CITY, limit=limit, gateway_code=gateway)
-    columns = ("id", "received_at", "gateway_code", "point_code", "ts", "reason", "detail", "released_at")
+    columns = ("id", "received_at", "gateway_code", "point_code", "ts", "item_count", "reason", "detail", "released_at")
     # Tabs rather than a drawn table: a line is a record, however narrow the terminal, and can be cut and counted.
     out.print("\t".join(columns))
     for row in rows:

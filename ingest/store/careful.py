@@ -125,10 +125,8 @@ def _settle(connection: Connection, arriving: Sequence[Row]) -> list[Reception |
 
 
 def _storage_fault(prepared: Prepared, position: int, error: psycopg.Error) -> Fault:
-    reading = prepared.readings[position]
-    message = payload.Message(prepared.epoch or "", prepared.seq or 0, None)
-    raw = payload.one_reading_message(message, reading)
-    return Fault(reading[5], "storage_error", error.diag.message_primary or str(error), raw, reading[0], reading[1])
+    code, ts_us, *_, index = prepared.readings[position]
+    return Fault(index, "storage_error", error.diag.message_primary or str(error), code, ts_us)
 
 
 def _receive(connection: Connection, arriving: Sequence[Row]) -> list[Reception]:
