@@ -53,13 +53,15 @@ def owner(connection: Connection, scope: Scope, table: str, subject_id: int) -> 
     return found[0]
 
 
-# Every entry of an instant, the one that counts marked: of an instant with overrides these hold all entries.
+# Every entry of an instant, the one that counts marked: of an instant with overrides these hold all entries, but for
+# the first arrival where people alone entered something before it came.
 _READINGS = """
 WITH entry AS (
   SELECT r.ts, r.value, r.quality, r.receipt_id, 0 AS rank, 'gateway' AS origin, NULL AS actor, NULL AS reason,
          NULL AS evidence, NULL::timestamptz AS recorded_at
   FROM reading r WHERE r.point_id = :p AND r.ts BETWEEN :f AND :t
-    AND NOT EXISTS (SELECT 1 FROM reading_override o WHERE o.point_id = r.point_id AND o.ts = r.ts)
+    AND NOT EXISTS (SELECT 1 FROM reading_override o WHERE o.point_id = r.point_id AND o.ts = r.ts
+                    AND o.origin = 'gateway')
   UNION ALL
   SELECT o.ts, o.value, o.quality, o.receipt_id, o.rank, o.origin, o.actor, o.reason, o.evidence, o.recorded_at
   FROM reading_override o WHERE o.point_id = :p AND o.ts BETWEEN :f AND :t

@@ -19,9 +19,10 @@ from app.db import metering as metering_db
 from app.db import registry as registry_db
 from app.db.access import Caller
 from app.domain.calendar import BUSINESS_ZONE
+from app.domain.closing import INSTANT
 from app.errors import Conflict, Invalid, NotFound
 from app.intake import closed_years, registry
-from app.intake.event_entries import AnyEvent, Event, MultiplierChange
+from app.intake.event_entries import AnyEvent, Event, Move, MultiplierChange
 from app.intake.event_rows import Situation, plan
 from app.intake.registry_file import EnterpriseEntry, RegistryFile
 from app.settings import Settings
@@ -83,8 +84,13 @@ def _enter(
     planned = plan(situation, event)
     report = registry.Report(is_dry_run)
     file = _file(gateway["uscc"], event, planned.entry)
-    _check_closed_years(connection, caller, planned.from_at, point["id"], now, closed_year_reason)
-    registry.write(connection, file, report, actor=caller.name, now=now, settings=settings, places=_PLACES)
+    # A register at midnight of 1 January closes the year before; where a point counts from then on does not.
+    begins_at = planned.from_at + INSTANT if isinstance(event, Move) else planned.from_at
+    _check_closed_years(connection, caller, begins_at, point["id"], now, closed_year_reason)
+    registry.write(
+        connection, file, report, actor=caller.name, now=now, settings=settings, places=_PLACES,
+        closed_year_reason=closed_year_reason,
+    )  # fmt: skip
     if not report.changes:
         return Entered(is_dry_run, is_new=False, changes=[])
     if planned.is_known:

@@ -331,6 +331,18 @@ def test_a_closed_year_takes_a_reason(works: Works) -> None:
     assert detail["closed_year_reason"] == "court order 2027-7"
 
 
+def test_a_move_as_the_year_turns_leaves_the_closed_year_alone(works: Works) -> None:
+    plain(works)
+    with works.engine.begin() as connection:
+        site.insert_readings(connection, works.point_id, [(datetime(2027, 2, 1, tzinfo=UTC), 900.0, 0)])
+    works.now = datetime(2027, 4, 1, tzinfo=UTC)
+    turn = datetime(2026, 12, 31, 16, tzinfo=UTC)  # midnight of 1 January in Tianjin
+    assert works.enter("move", turn - HOUR, process_unit="plant").status_code == 403
+    assert works.enter("replacement", turn, **REPLACEMENT).status_code == 403  # the last register of the year
+    answer = works.enter("move", turn, process_unit="plant")
+    assert answer.status_code == 200, answer.text
+
+
 def test_a_correction_of_a_meter_that_measured_nothing_in_closed_years_takes_no_reason(works: Works) -> None:
     with works.engine.begin() as connection:
         connection.execute(text("UPDATE meter_installation SET from_at = '2019-01-01'"))
