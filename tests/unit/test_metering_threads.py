@@ -92,6 +92,18 @@ CASES = {
     "Koenkk/zigbee2mqtt#8272": Case("99990 99998 3 12", "22", {Reason.ROLLOVER}, {"digits": 5}),
     "Koenkk/zigbee2mqtt#8272 without registered digits": Case("99990 99998 3 12", "17", {Reason.RESET}),
     "AlexxIT/SonoffLAN#1610": Case("90000 90010 10 20", "20", {Reason.RESET}, {"digits": 5, "rated_load": RATED}),
+    "home-assistant/core#60341 again and again": Case(
+        "500 510 0 511 0 512 0 513 0 514 520", "20", {Reason.DROPPED_TO_ZERO}
+    ),
+    "home-assistant/core#59491 between two levels": Case(
+        "500 510 7 511 7 512 7 520 530", "30", {Reason.BACKWARD_STEP, Reason.IMPLAUSIBLE_JUMP}
+    ),
+    # Too long to say which of the two levels is the meter's: nothing is claimed across it.
+    "home-assistant/core#59491 between two levels for hours": Case(
+        "500 510 7 511 7 512 7 513 7 520 530", "20", {Reason.BACKWARD_STEP, Reason.IMPLAUSIBLE_JUMP}
+    ),
+    "andrew-blake/melcloudhome#54, a young meter": Case("2 20 35", "33"),
+    "Lamarqe/ha_openems#50 without the zero at the end": Case("5.01 5.11 5.1 5.12", "0.11", {Reason.JITTER}),
     "mclare/grizzl_e-for-HA#43": Case("44 45 0 0 0 0 7 14", "15", {Reason.RESET}),
 }
 
