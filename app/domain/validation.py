@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from app.domain.calendar import day_bounds, day_published_at, day_start, month_bounds, month_of, month_published_at
-from app.domain.metering import Meter, Signal
+from app.domain.metering import Meter, Reason, Signal
 
 # Completeness = received / expected, at least 90 % (N10).
 COMPLETE_SHARE = Decimal("0.90")
@@ -34,6 +34,8 @@ FROZEN_LEAST_WINDOWS = 24
 # Faults are to be repaired within three working days (provincial rule, P5).
 WORKING_DAYS = 3
 SATURDAY = 5
+# What metering notes though nothing is to be repaired: a register that rolled over is counted. It has no clock.
+NO_FAULT = frozenset({Reason.ROLLOVER})
 DAY, MONTH = "day", "month"
 
 
