@@ -153,6 +153,14 @@ def test_finding_of_a_left_out_reading_says_what_it_was() -> None:
     assert finding.detail == {"count": 1, "value": "0"}
 
 
+def test_steps_of_one_hour_that_the_load_cannot_have_drawn_are_one_finding() -> None:
+    readings = readings_of("0 200 400 600 800 1000")
+    first, second = judge(meter_of({"rated_load": RATED}), readings).findings
+    assert (first.from_at, first.to_at) == (START, START + 4 * QUARTER)
+    assert first.detail == {"from_value": "0", "to_value": "800", "count": 4}
+    assert (second.from_at, second.detail) == (START + 4 * QUARTER, {"from_value": "800", "to_value": "1000"})
+
+
 def test_readings_that_do_not_count_leave_findings() -> None:
     readings = [
         Reading(START - timedelta(days=31), Decimal(1)),
