@@ -1,6 +1,7 @@
-"""Whatever arrives in whatever order, and whoever edits it before or after: the same usage, by the tables.
+"""Whatever arrives in whatever order, whoever edits it before or after, whenever a meter's event becomes known.
 
-Messages go through ingest's own ladder, edits through their own intake, and the rollup runs now and then between them.
+The usage is the same, by the tables. Messages go through ingest's own ladder, edits and events through their own
+intake, and the rollup runs now and then between them.
 """
 
 import itertools
@@ -14,11 +15,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from pydantic import TypeAdapter
+from sqlalchemy import Engine, text
 
 from app.db.access import Caller
 from app.db.scope import CITY
-from app.intake import edits
+from app.domain.credit_code import with_check_digit
+from app.intake import edits, events
+from app.intake.event_entries import AnyEvent
+from app.settings import Settings
 from ingest.store import Store
 from tests.integration import rollup_site as site
 from tests.integration.ingest_site import FIRST_AT, arrival, reading
@@ -28,6 +33,11 @@ QUARTER = timedelta(minutes=15)
 NUMBERS = itertools.count(500)  # examples share a database
 SIGNALS = {"E000": "register", "E001": "register", "I000": "interval"}
 QUARTERS = 40
+EVENTS = (
+    {"kind": "replacement", "point": "E001", "at": FIRST_AT + 20 * QUARTER + timedelta(minutes=5), "serial": "S2",
+     "final_register": "160", "initial_register": "90"},
+    {"kind": "meter_correction", "point": "E000", "at": FIRST_AT, "multiplier": "80"},
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,11 +91,15 @@ def _told(engine: Engine, store: Store, told: Story, rng: random.Random, *, is_r
     gateway = f"gw-{number:03d}"
     with engine.begin() as connection:
         plant = site.add_site(connection, number)
+        connection.execute(
+            text("UPDATE enterprise SET uscc = :u WHERE id = (SELECT enterprise_id FROM gateway WHERE id = :g)"),
+            {"u": with_check_digit(f"91120000MA{number:07d}"), "g": plant.gateway_id},
+        )
         points = {code: site.add_point(connection, plant, code, signal=signal) for code, signal in SIGNALS.items()}
     arrivals = [arrival(gateway, seq, list(message)) for seq, message in enumerate(told.messages)]
     actions: list[Action] = [("send", message) for message in arrivals]
     actions += [("send", message) for message in rng.sample(arrivals, len(arrivals) // 3)]  # resent
-    actions += [("edit", edit) for edit in told.edits]
+    actions += [("edit", edit) for edit in told.edits] + [("event", event) for event in EVENTS]
     rng.shuffle(actions)
     while actions:
         batch = list(itertools.takewhile(lambda action: action[0] == "send", actions))[: rng.randint(1, 6)]
@@ -93,7 +107,11 @@ def _told(engine: Engine, store: Store, told: Story, rng: random.Random, *, is_r
             store.commit([message for _, message in batch])
         else:
             batch = actions[:1]
-            _edit(engine, gateway, *batch[0][1])
+            kind, what = batch[0]
+            if kind == "edit":
+                _edit(engine, gateway, *what)
+            else:
+                _event(engine, gateway, what)
         actions = actions[len(batch) :]
         if is_rolled_up_between and rng.random() < 0.3:
             site.roll_up(engine)
@@ -110,6 +128,13 @@ def _edit(engine: Engine, gateway: str, point: str, number: int, value: float | 
         edits.enter(connection, OPERATOR, [entry], now=site.NOW)
 
 
+def _event(engine: Engine, gateway: str, stated: dict[str, Any]) -> None:
+    event: Any = TypeAdapter(AnyEvent).validate_python({"gateway": gateway, "reason": "seen on site", **stated})
+    settings = Settings(database_url="postgresql://nowhere")  # type: ignore[arg-type]
+    with engine.begin() as connection:
+        assert events.enter(connection, OPERATOR, event, settings=settings, now=site.NOW).is_new
+
+
 def _rows(found: site.Recomputed) -> Any:
     return found.hours, found.days, found.months, found.findings
 
@@ -123,12 +148,13 @@ def store(database_url: str) -> Iterator[Store]:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
-def test_any_order_of_arrivals_and_edits_gives_the_same_usage(engine: Engine, store: Store, seed: int) -> None:
+def test_any_order_of_arrivals_edits_and_events_gives_the_same_usage(engine: Engine, store: Store, seed: int) -> None:
     told = story(random.Random(seed))
     first, second = (
         _told(engine, store, told, random.Random(f"{seed}/{n}"), is_rolled_up_between=bool(n)) for n in range(2)
     )
     assert first == second
+    assert any(hours for hours, *_ in first)
 
 
 def test_the_stories_have_all_that_they_are_about() -> None:
