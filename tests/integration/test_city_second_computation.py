@@ -8,7 +8,7 @@ the law of the meters and from the official CSV files, and expects the same digi
 import csv
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -22,6 +22,7 @@ from sqlalchemy import Engine, text
 from app.db import engine as engine_module
 from app.db import stale
 from app.db.access import create_key
+from app.db.figures.energy import Question, total
 from app.db.scope import CITY
 from app.intake import outputs, reference_load, registry
 from app.intake.outputs import OutputEntry
@@ -292,6 +293,43 @@ def test_ratio_of_every_line(worked: Worked) -> None:
         assert all(row.is_provisional for row in rows)
     statuses = {status for span in SPANS.values() for _, _, status, _, _ in worked.hand.ratios(span).values()}
     assert statuses == {"at_benchmark", "between", "below_baseline", "unknown"}
+
+
+def test_sums_hold_exactly_from_hours_to_months_and_from_units_to_the_city(worked: Worked) -> None:
+    columns = ("quantity", "equivalent_kgce", "equal_kgce", "co2_kg")
+    sums = ", ".join(f"sum({column})" for column in columns)
+    keys = "process_unit_id, carrier_key, flow"
+    with worked.engine.connect() as connection:
+
+        def rows(statement: str) -> set[tuple[Any, ...]]:
+            found = [tuple(row) for row in connection.execute(text(statement))]
+            assert len(found) == len(set(found)) > 0
+            return set(found)
+
+        day, month = "(hour_at AT TIME ZONE 'Asia/Shanghai')::date", "date_trunc('month', day::timestamp)::date"
+        for of, what in ((keys, sums), ("point_id", "sum(quantity), sum(windows_received), sum(windows_estimated)")):
+            kind = "energy" if of == keys else "usage"
+            days, months = f"{kind}_day", f"{kind}_month"
+            assert rows(f"SELECT {of}, {day} d, {what} FROM {kind}_hour GROUP BY {of}, d") == rows(
+                f"SELECT {of}, day, {what} FROM {days} GROUP BY {of}, day"
+            )
+            assert rows(f"SELECT {of}, {month} m, {what} FROM {days} GROUP BY {of}, m") == rows(
+                f"SELECT {of}, month, {what} FROM {months} GROUP BY {of}, month"
+            )
+        enterprises = [row[0] for row in rows("SELECT id FROM enterprise")]
+        districts = [row[0] for row in rows("SELECT code FROM district WHERE level = 'district'")]
+        for question in (Question("month", SEPTEMBER, date(2026, 11, 1)), Question("day", FIRST, END)):
+            city = total(connection, CITY, question)["equivalent_kgce"]
+            assert Decimal(city) == sum(
+                Decimal(total(connection, CITY, replace(question, enterprise_id=one))["equivalent_kgce"] or 0)
+                for one in enterprises
+            )
+            assert Decimal(city) == sum(
+                Decimal(total(connection, CITY, replace(question, district_code=one))["equivalent_kgce"] or 0)
+                for one in districts
+            )
+            signed = "CASE flow WHEN 'in' THEN 1 WHEN 'feedstock' THEN 1 ELSE -1 END * equivalent_kgce"
+            assert rows(f"SELECT sum({signed}) FROM energy_{question.grain}") == {(Decimal(city),)}
 
 
 def test_districts_and_the_city_by_the_api(worked: Worked) -> None:

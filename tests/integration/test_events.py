@@ -1,5 +1,6 @@
 """Events entered late, through the API and the real stages: what they repair, what stays, what is refused."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -263,6 +264,30 @@ def test_bad_events_are_refused_clearly_and_nothing_is_written(works: Works) -> 
         assert answer.headers["content-type"] == "application/problem+json"
         assert words in answer.json()["detail"]
     assert_nothing_written(works)
+
+
+def test_what_retention_dropped_is_not_changed_by_an_event(works: Works) -> None:
+    """Raw registers are gone: figures of then cannot be computed again, and would differ from the registry for ever."""
+    plain(works)
+    covers = {"from": city.START.isoformat(), "to": START.isoformat(), "receipts": []}
+    with works.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO seal (gateway_id, chain_no, kind, covers, digest, committed_at, sealed_at) VALUES"
+                " (:g, 1, 'tombstone', CAST(:covers AS jsonb), '', :n, :n)"
+            ),
+            {"g": works.plant.gateway_id, "covers": json.dumps(covers), "n": ENTERED},
+        )
+        connection.execute(text("DELETE FROM reading WHERE ts < :at"), {"at": START + 8 * QUARTER})
+    for kind, stated in (("meter_correction", {"multiplier": "8"}), ("replacement", REPLACEMENT)):
+        refused = works.enter(kind, EXCHANGED, **stated)
+        assert refused.status_code == 422, refused.text
+        assert "dropped by retention" in refused.json()["detail"]
+    assert_nothing_written(works)
+    # Where it counts is decided by the hours, which stay.
+    assert works.enter("move", EXCHANGED, process_unit="plant").status_code == 200
+    works.settle()
+    assert {unit for unit, at in works.energy() if at >= EXCHANGED} == {works.plant.plant_id}
 
 
 def test_an_event_without_a_meter_then_is_refused(works: Works) -> None:
