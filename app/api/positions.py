@@ -66,6 +66,7 @@ class Index(Answer):
     index: Exact | None = Field(description="null unless both sums are positive", examples=["1.0425"])
     energy: Exact | None = Field(examples=["9700000"])
     energy_at_benchmark: Exact | None = Field(description="Σ output × benchmark", examples=["9304556"])
+    has_recalled_level: bool = Field(description="a benchmark in it is recalled: no public copy of it was read")
     lines: list[int] = Field(examples=[[7, 9]])
     left_out: list[LeftOutLine]
 
@@ -102,6 +103,8 @@ class Mover(Answer):
     status: Status
     is_provisional: bool
     unit: str = Field(description="of the distance", examples=["kgce/t"])
+    level_edition: str | None = Field(examples=["2023"])
+    level_confidence: str | None = Field(description="confirmed or recalled", examples=["confirmed"])
     distance: Exact = Field(description="from actual to benchmark", examples=["18.4"])
     capacity: Exact = Field(examples=["4000"])
     share_points: Exact = Field(description="by which the share rises when the line gets there", examples=["29.63"])
@@ -122,6 +125,9 @@ class CapacityShare(Answer):
     lines: int = Field(examples=[4])
     lines_by_status: dict[str, int]
     lines_provisional: int = Field(description="their capacity counts to the total and reaches nothing", examples=[0])
+    lines_with_recalled_level: int = Field(
+        description="lines judged by a recalled level: no public copy of it was read", examples=[0]
+    )
     movers: list[Mover] = Field(description="lines not at the benchmark, the largest distance × capacity first")
 
 

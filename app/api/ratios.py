@@ -85,6 +85,7 @@ class Ratio(Answer):
     windows_estimated: int | None = Field(examples=[5])
     measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
     estimated_share: Exact | None = Field(description="estimated / expected windows", examples=["0.0017"])
+    missing_share: Exact | None = Field(description="neither measured nor estimated, of expected", examples=["0.0000"])
     factor_set: str | None = Field(
         description="conversions to standard coal that were used", examples=["GB/T 2589-2020"]
     )
@@ -145,7 +146,8 @@ def list_ratios(
 ) -> Any:
     """Newest first; quarters and years by the month in which they begin. Every row names the level it was judged by
     (edition, source, confidence) and how much of it was measured. With `as_of`, `to_month` is needed: the figures of
-    published months as they were known then. Other periods, as_of too: /ratios/period.
+    published months as they were known then. Other periods, as_of too: /ratios/period. The district is that of the
+    period's last day.
     """
     last = month_start(to_month)
     if as_of is not None:

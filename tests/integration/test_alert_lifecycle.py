@@ -153,6 +153,10 @@ def test_a_recalled_level_opens_no_violation_unless_switched_on(engine, settings
     bold = Settings(database_url=database_url, recalled_levels_open_violations=True)
     judge(engine, bold, line_id=plant.line_id)
     assert [row["state"] for row in alerts(engine)] == ["open"]
+    (told,) = [payload["data"] for payload in payloads(engine)]
+    assert told["level"]["confidence"] == "recalled"
+    assert "水平值出处待核" in told["text_zh"]
+    assert "The level is not confirmed." in told["text_en"]
     judge(engine, settings, line_id=plant.line_id)
     assert [(row["state"], row["reason"]) for row in alerts(engine)] == [("resolved", "level_is_recalled")]
 
