@@ -61,16 +61,18 @@ class Peers(Answer):
     product_en: str = Field(examples=["Cement clinker"])
     indicator_zh: str = Field(examples=["单位产品综合能耗"])
     unit: str = Field(examples=["kgce/t"])
-    benchmark: Exact | None = Field(examples=["100"])
-    baseline: Exact | None = Field(examples=["117"])
+    benchmark: Exact | None = Field(description="标杆水平, in `unit`", examples=["100"])
+    baseline: Exact | None = Field(description="基准水平, in `unit`", examples=["117"])
     level_edition: str | None = Field(examples=["2023"])
     level_confidence: str | None = Field(description="confirmed or recalled", examples=["confirmed"])
     lines: int = Field(examples=[4])
     lines_at_benchmark: int = Field(examples=[1])
-    best: Exact = Field(examples=["97.5"])
-    median: Exact = Field(examples=["103.9"])
-    mean: Exact | None = Field(description="weighted by output: the group's energy over its output")
-    worst: Exact = Field(examples=["117.4"])
+    best: Exact = Field(description="in `unit`", examples=["97.5"])
+    median: Exact = Field(description="in `unit`", examples=["103.9"])
+    mean: Exact | None = Field(
+        description="weighted by output: the group's energy over its output", examples=["109.881938"]
+    )
+    worst: Exact = Field(description="in `unit`", examples=["117.4"])
     distance_tce: Exact | None = Field(description="sum of the lines' distances", examples=["9120.5"])
 
 
