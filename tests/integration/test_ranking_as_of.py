@@ -90,6 +90,7 @@ def test_distance_to_the_benchmark_and_peers(region: Region) -> None:
     table = region.csv("/ranking", domain=15, month="2025-11")
     assert len(table) == 5
     assert {"rank", "distance_tce", "key_unit_tier", "left_out_because"} <= set(table[0].split(","))
+    assert "corrections" not in table[0]  # a list is no cell
 
 
 def test_negative_levels_rank_rightly(region: Region) -> None:
