@@ -137,8 +137,8 @@ def get_ranking(
     """Among the lines the caller may see, by position, then by ratio. Name a variant or a domain: lines of different
     domains are not compared. Key-unit list, district and industry are those of the period: a ranking of 2025 asked for
     in 2027 is the one of 2025. What was put right since (a late reading, an output) is in it; with `as_of` the figures
-    are those that were known then, a quarter's and a year's made of their months. An official ranks the enterprises that
-    are the district's today.
+    are those that were known then, a quarter's and a year's made of their months. An official ranks the
+    enterprises that are the district's today.
     """
     if variant is None and domain is None:
         raise Invalid(
