@@ -107,8 +107,9 @@ class Mover(Answer):
     level_confidence: str | None = Field(description="confirmed or recalled", examples=["confirmed"])
     distance: Exact = Field(description="from actual to benchmark", examples=["18.4"])
     capacity: Exact = Field(description="in the share's `capacity_unit`", examples=["4000"])
-    share_points: Exact = Field(description="by which the share rises when the line gets there", examples=["29.63"])
-    weight: Exact = Field(description="distance × capacity, the order of this list", examples=["73600"])
+    share_points: Exact = Field(
+        description="by which the share rises when the line gets there: the order of the list", examples=["29.63"]
+    )
 
 
 class CapacityShare(Answer):
@@ -132,7 +133,7 @@ class CapacityShare(Answer):
     lines_with_recalled_level: int = Field(
         description="lines judged by a recalled level: no public copy of it was read", examples=[0]
     )
-    movers: list[Mover] = Field(description="lines not at the benchmark, the largest distance × capacity first")
+    movers: list[Mover] = Field(description="lines not at the benchmark, those that move the share most first")
 
 
 class ShareTarget(Answer):

@@ -296,7 +296,7 @@ def _settled(row: Mapping[str, Any]) -> Status:
 def _movers(
     rows: Sequence[Mapping[str, Any]], capacities: Mapping[int, tuple[Decimal, str]], total: Fraction
 ) -> list[dict[str, Any]]:
-    """The lines that are not at the benchmark by distance times capacity, the largest first."""
+    """The lines that are not at the benchmark: those first that move the share most, of equals the nearest first."""
     found = []
     for row in rows:
         if row["actual"] is None or row["benchmark"] is None or _settled(row) is Status.AT_BENCHMARK:
@@ -304,8 +304,8 @@ def _movers(
         gap = benchmark.gap(Decimal(row["actual"]), Decimal(row["benchmark"]))
         distance = max(gap if row["direction"] == Direction.LOWER_IS_BETTER else -gap, Fraction(0))
         capacity = Fraction(capacities[row["line_id"]][0])
-        found.append((distance * capacity, row, distance, capacity))
-    found.sort(key=lambda one: (-one[0], one[1]["line_id"]))
+        found.append((capacity, distance, row))
+    found.sort(key=lambda one: (-one[0], one[1], one[2]["line_id"]))
     names = (
         *("enterprise_id", "enterprise_name_zh", "enterprise_name_en", "line_id", "line_code", "status", "unit"),
         *("level_edition", "level_confidence"),
@@ -317,7 +317,6 @@ def _movers(
             "distance": plain(distance),
             "capacity": plain(capacity),
             "share_points": plain(capacity / total * 100),
-            "weight": plain(weight),
         }
-        for weight, row, distance, capacity in found
+        for capacity, distance, row in found
     ]
