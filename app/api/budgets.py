@@ -71,6 +71,7 @@ class Budget(Answer):
     days_in_year: int = Field(examples=[365])
     days_with_energy: int = Field(examples=[181])
     measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
+    factor_sets: list[str] = Field(description="conversions behind used_tce", examples=[["GB/T 2589-2020"]])
     used_tce: Exact | None = Field(
         description="measured energy less feedstock and newly added renewables", examples=["13400"]
     )

@@ -68,6 +68,7 @@ class Proposal(Unit):
     equal_tce: Exact | None = Field(
         description="等价值; null while a carrier has no factor of the year", examples=["61120.4"]
     )
+    factor_sets: list[str] = Field(description="conversions to standard coal", examples=[["GB/T 2589-2020"]])
     months: int = Field(description="months of the year with energy", examples=[12])
     measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
     is_whole_year: bool = Field(description="12 months and 90 % of their windows: else the figure is too low")

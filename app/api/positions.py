@@ -67,6 +67,9 @@ class Index(Answer):
     energy: Exact | None = Field(description="of the lines counted, in kgce or `energy_unit`", examples=["9700000"])
     energy_at_benchmark: Exact | None = Field(description="Σ output × benchmark", examples=["9304556"])
     has_recalled_level: bool = Field(description="a benchmark in it is recalled: no public copy of it was read")
+    level_editions: list[str] = Field(description="of the benchmarks in it", examples=[["2021/2023"]])
+    factor_sets: list[str] = Field(description="conversions to standard coal", examples=[["GB/T 2589-2020"]])
+    measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
     lines: list[int] = Field(examples=[[7, 9]])
     left_out: list[LeftOutLine]
 
@@ -78,6 +81,8 @@ class SumOfLines(Answer):
     energy: Exact | None = Field(description="kgce", examples=["1968214.6"])
     output: Exact | None = Field(description="10^4 yuan, constant prices", examples=["4800"])
     is_provisional: bool
+    factor_sets: list[str] = Field(description="conversions to standard coal", examples=[["GB/T 2589-2020"]])
+    measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
     lines: list[int] = Field(examples=[[7, 9]])
 
 

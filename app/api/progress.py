@@ -68,6 +68,7 @@ class RegionYear(Answer):
     enterprises: int | None = Field(description="monitored units behind a measured figure", examples=[None])
     months: int | None = Field(examples=[None])
     measured_share: Exact | None = Field(description="received / expected windows", examples=[None])
+    factor_sets: list[str] = Field(description="conversions of measured energy", examples=[["GB/T 2589-2020"]])
     sources: list[Source]
 
 
@@ -147,6 +148,10 @@ class Structure(Names):
         description="non-fossil energy over all energy, per cent", examples=["9.3"]
     )
     non_fossil_rise_points: Exact | None = Field(description="percentage points", examples=["4.2"])
+    reason: str | None = Field(
+        description="incomplete_year: a measured year lacks months or a tenth of its windows and is not compared",
+        examples=[None],
+    )
     targets: list[PlanTarget] = Field(description="of the city; the text has none for districts")
     sources: list[YearSource]
 

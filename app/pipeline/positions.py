@@ -209,6 +209,8 @@ def _index(kind: str, rows: Sequence[Mapping[str, Any]], bases: Mapping[str, tup
         "energy": plain(sum((Fraction(part[0]) for part in parts), Fraction(0))) if parts else None,
         "energy_at_benchmark": plain(sum(allowed, Fraction(0))) if parts else None,
         "has_recalled_level": any(_is_recalled(row) for row in counted),
+        "level_editions": sorted({row["level_edition"] for row in counted if row["level_edition"]}),
+        **_basis(counted),
         "lines": [row["line_id"] for row in counted],
         "left_out": [{"line_id": line_id, "because": why} for line_id, why in left_out.items()],
     }
@@ -230,7 +232,18 @@ def sum_of_lines(rows: Sequence[Mapping[str, Any]], base_per_unit: Decimal) -> d
         "energy": plain(energy_sum) if counted else None,
         "output": plain(output) if counted else None,
         "is_provisional": any(row["is_provisional"] for row in counted),
+        **_basis(counted),
         "lines": [row["line_id"] for row in counted],
+    }
+
+
+def _basis(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a sum of lines rests on: the conversions used and the share that was measured."""
+    return {
+        "factor_sets": sorted({name for row in rows for name in (row["factor_set"] or "").split(" + ") if name}),
+        "measured_share": _share(
+            sum(row["windows_received"] or 0 for row in rows), sum(row["windows_expected"] or 0 for row in rows)
+        ),
     }
 
 

@@ -64,6 +64,8 @@ def test_every_figure_by_a_level_says_how_sure_the_level_is(
     assert [row["level_confidence"] for row in shown] == [confidence] * 7
     assert share["lines_with_recalled_level"] == (1 if confidence == "recalled" else 0)
     assert index["has_recalled_level"] is (confidence == "recalled")
+    cited = (index["level_editions"], index["factor_sets"], index["measured_share"])
+    assert cited == (["2021/2023"], ["GB/T 2589-2020"], "1.0000")
     explained = get("/explain/ratio", line_id=plant.line_id, period="2026-10")
     assert explained["level"]["confidence"] == confidence
 

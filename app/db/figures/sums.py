@@ -74,3 +74,6 @@ MISSING_SHARE = (
     "round(greatest(x.windows_expected - x.windows_received - x.windows_estimated, 0)::numeric"
     " / nullif(x.windows_expected, 0), 4)::text"
 )
+
+# The factor sets behind a sum of energy rows `x`.
+FACTOR_SETS = "coalesce(array_agg(DISTINCT x.factor_set) FILTER (WHERE x.factor_set IS NOT NULL), '{}')"
