@@ -277,16 +277,17 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
-_CONVERT: dict[Any, Callable[[str], Any]] = {
-    str: str,
-    str | None: _optional(str),
-    int | None: _optional(int),
-    Decimal: Decimal,
-    Decimal | None: _optional(Decimal),
-    date | None: _optional(date.fromisoformat),
-    bool: _flag,
-    tuple[str, ...] | None: _optional(lambda text: tuple(text.split("|"))),
-    dict[str, Any]: json.loads,
+# By a column's type: how a cell is read, and what a cell that cannot be read should have been.
+_CONVERT: dict[Any, tuple[Callable[[str], Any], str]] = {
+    str: (str, "text"),
+    str | None: (_optional(str), "text"),
+    int | None: (_optional(int), "a whole number such as 2025, or empty"),
+    Decimal: (Decimal, "a number such as 100 or -30.5"),
+    Decimal | None: (_optional(Decimal), "a number such as 100 or -30.5, or empty"),
+    date | None: (_optional(date.fromisoformat), "a date such as 2026-01-01, or empty"),
+    bool: (_flag, "true or false"),
+    tuple[str, ...] | None: (_optional(lambda text: tuple(text.split("|"))), "keys with | between them"),
+    dict[str, Any]: (json.loads, "a JSON object"),
 }
 
 
@@ -322,10 +323,11 @@ def converted(record: Mapping[str, str | None], row_type: type[Any]) -> tuple[di
         if cell is None:
             faults.append((field.name, "the line is too short"))
             continue
+        convert, expected = _CONVERT[field.type]
         try:
-            values[field.name] = _CONVERT[field.type](cell)
-        except (ValueError, InvalidOperation) as error:
-            faults.append((field.name, f"{cell!r} is not {field.type}: {error}"))
+            values[field.name] = convert(cell)
+        except (ValueError, InvalidOperation):
+            faults.append((field.name, f"{cell!r} is not {expected}"))
     if values.get("confidence", "confirmed") not in CONFIDENCES:
         faults.append(("confidence", "confidence must be confirmed or recalled"))
     return values, faults

@@ -34,7 +34,9 @@ def test_every_file_reads_and_is_not_empty(name: str) -> None:
 def test_a_wrong_cell_is_named(tmp_path: Path) -> None:
     text = (tables.FOLDER / "units.csv").read_text(encoding="utf-8").replace("MWh,MWh,kWh,1000,", "MWh,MWh,kWh,lots,")
     (tmp_path / "units.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(tables.ReferenceError, match=r"units.csv line 4, column canonical_per_unit: 'lots'"):
+    with pytest.raises(
+        tables.ReferenceError, match=r"units.csv line 4, column canonical_per_unit: 'lots' is not a number"
+    ):
         tables.read("units.csv", tables.UnitOfMeasure, tmp_path)
 
 
