@@ -1,4 +1,4 @@
-"""The worker: turns the stages rollup, account, benchmark, alert, deliver, seal until nothing is left, then waits.
+"""The worker: turns its stages, from rollup to seal in the order of the data, until nothing is left, then waits.
 
 Any number of workers may run. Each stage works in its own transactions, so a worker may be killed at any line. A
 subject that fails keeps its marks and is left alone for a while; the others go on. Without the database the worker
