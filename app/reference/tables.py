@@ -264,6 +264,15 @@ class WarningRuleSet(Cited):
     rules: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalendarDay(Cited):
+    """A holiday, or a weekend day that is worked in its place, as the State Council announces them year by year."""
+
+    day: date
+    is_workday: bool
+    name_zh: str
+
+
 Row = TypeVar("Row")
 
 
@@ -284,6 +293,7 @@ _CONVERT: dict[Any, tuple[Callable[[str], Any], str]] = {
     int | None: (_optional(int), "a whole number such as 2025, or empty"),
     Decimal: (Decimal, "a number such as 100 or -30.5"),
     Decimal | None: (_optional(Decimal), "a number such as 100 or -30.5, or empty"),
+    date: (date.fromisoformat, "a date such as 2026-01-01"),
     date | None: (_optional(date.fromisoformat), "a date such as 2026-01-01, or empty"),
     bool: (_flag, "true or false"),
     tuple[str, ...] | None: (_optional(lambda text: tuple(text.split("|"))), "keys with | between them"),
@@ -349,6 +359,7 @@ FILES: dict[str, tuple[str, type[Any]]] = {
     "key_unit_tier": ("key_unit_tiers.csv", KeyUnitTier),
     "carrier_class": ("carrier_classes.csv", CarrierClass),
     "warning_rule_set": ("warning_rule_sets.csv", WarningRuleSet),
+    "calendar_day": ("calendar_days.csv", CalendarDay),
     "rule": ("rules.csv", AlertRule),
 }
 
