@@ -90,7 +90,8 @@ class Works:
 
     def kg(self, as_of: datetime | None = None) -> D:
         with self.engine.connect() as connection:
-            (step,) = usage_figures.steps(connection, [self.point_id], "month", OCTOBER, NOVEMBER, as_of)
+            (series,) = usage_figures.series(connection, [self.point_id], "month", OCTOBER, NOVEMBER, as_of).values()
+        step = series.steps[OCTOBER]
         assert step.quantity is not None
         return D(step.quantity)
 
