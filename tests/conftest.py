@@ -18,6 +18,7 @@ from deploy.local.folder import local_folder, scratch_folder
 from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
 from deploy.local.unpack import ServerPrograms, ensure_servers
+from tests.browser import Browser, ensure_chromium
 
 TEMPLATE = "nenghao_template"
 _numbers = itertools.count()
@@ -112,6 +113,14 @@ def tls_broker(programs: ServerPrograms, authority: Path) -> Iterator[Broker]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A running headless Chromium; the first test that asks for it unpacks it."""
+    started = Browser(ensure_chromium(local_folder(), print), tmp_path_factory.mktemp("browser"))
+    yield started
+    started.close()
 
 
 @pytest.fixture
