@@ -217,6 +217,18 @@ def count_open(connection: Connection, scope: Scope, today: date) -> dict[str, i
     return dict(row.mappings().one())
 
 
+def count_kinds(connection: Connection, scope: Scope, today: date) -> list[dict[str, Any]]:
+    """Return the same by reason, the most frequent first."""
+    rows = connection.execute(
+        text(
+            "SELECT f.reason, count(*) AS open, count(*) FILTER (WHERE f.due_on < :today) AS overdue"
+            f"{_FROM} WHERE f.closed_at IS NULL AND {scope.enterprises_sql()} GROUP BY 1 ORDER BY 2 DESC, 1"
+        ),
+        {"today": today, **scope.parameters()},
+    ).mappings()
+    return [dict(row) for row in rows]
+
+
 def get(connection: Connection, scope: Scope, finding_id: int, today: date) -> dict[str, Any]:
     """Return a finding in scope; else raise NotFound."""
     row = (

@@ -60,3 +60,8 @@ def reason(name: str | None, language: str) -> str:
 def month(day: date | None) -> str:
     """Return a month as it is written: 2026-10."""
     return NOTHING if day is None else day.strftime("%Y-%m")
+
+
+def business_date(at: datetime) -> str:
+    """Return the business day of an instant: 2026-10-01."""
+    return at.astimezone(BUSINESS_ZONE).strftime("%Y-%m-%d")

@@ -114,7 +114,9 @@ def test_an_enterprise_shows_its_days_with_gaps(site: Site) -> None:
     assert "104,512.75" in page
 
 
-@pytest.mark.parametrize("path", ["/", "/enterprises/{}", "/docs", "/problems/invalid"])
+@pytest.mark.parametrize(
+    "path", ["/", "/enterprises/{}", "/ranking", "/key-units", "/data-quality", "/docs", "/problems/invalid"]
+)
 def test_pages_load_nothing_from_elsewhere_and_carry_nothing_inline(site: Site, path: str) -> None:
     client = signed_in(site, "operator")
     page = client.get(path.format(site.a.enterprise_id)).text
