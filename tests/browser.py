@@ -229,7 +229,7 @@ class Page:
 
     def wait_for_text(self, text: str, timeout_s: float = WAIT_S) -> None:
         """Wait until a text can be read on the page."""
-        self.wait_for(f"text {text!r}", f"document.body.innerText.includes({json.dumps(text)})", timeout_s)
+        self.wait_for(f"text {text!r}", f"document.body?.innerText.includes({json.dumps(text)})", timeout_s)
 
     def text(self, selector: str = "body") -> str:
         """Return what a reader sees of an element."""
@@ -250,7 +250,7 @@ class Page:
     def write(self, selector: str, text: str) -> None:
         """Click into a field and type."""
         self.click(selector)
-        self.wait_for(f"{selector} to write in", f"document.activeElement.matches({json.dumps(selector)})")
+        self.wait_for(f"{selector} to write in", f"document.activeElement?.matches({json.dumps(selector)})")
         self.call("Input.insertText", text=text)
 
     def overflow_px(self) -> int:
