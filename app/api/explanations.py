@@ -343,6 +343,8 @@ class EnergyPart(Answer):
     grain: str
     start: date
     carrier_key: str
+    carrier_name_zh: str
+    carrier_name_en: str
     flow: str
     sign: int
     quantity: Exact

@@ -1,5 +1,6 @@
 """The pages: overview, one enterprise, sign-in. Rendered here, in Chinese and English, nothing from another host."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -125,11 +126,11 @@ def sign_in_form(seen: Visit) -> Response:
     return render("sign_in.html", seen, error=None)
 
 
-def narrowed(scope: Scope, district: str | None) -> Scope:
-    """Return a scope cut down to one district; another one than the caller's own is not there."""
+def narrowed(scope: Scope, district: str | None, known: Sequence[Mapping[str, Any]]) -> Scope:
+    """Return a scope cut down to one of the districts that it holds; any other one is not there."""
     if district is None:
         return scope
-    if scope.district_code not in (None, district):
+    if district not in {row["code"] for row in known}:
         raise NotFound(f"there is no district {district} in your scope", detail_zh=f"您的范围内没有区 {district}")
     return Scope(district, scope.enterprise_id)
 
@@ -146,7 +147,9 @@ def get_overview(
         seen = visit(request, connection, now)
         if seen.caller is None:
             return sign_in_form(seen)
-        scope, today = narrowed(seen.caller.scope, district), business_day(seen.now)
+        today = business_day(seen.now)
+        districts = totals.districts(connection, seen.caller.scope, today)
+        scope = narrowed(seen.caller.scope, district, districts)
         return render(
             "overview.html",
             seen,
@@ -154,7 +157,7 @@ def get_overview(
             coverage=_coverage(connection, scope, today),
             findings=findings.count_open(connection, scope, today),
             shares=_shares(connection, scope, Grain(share), seen.now),
-            districts=totals.districts(connection, seen.caller.scope, today),
+            districts=districts,
             district=district,
             targets=_targets(connection, scope, today) if seen.caller.role in OF_REGIONS else [],
             lines=ratios.latest_ratios(connection, scope, limit=LINES_SHOWN),
