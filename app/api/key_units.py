@@ -101,6 +101,7 @@ class PostState(Unit):
     """The energy-management post of a unit on the list (节约能源法, Art. 55)."""
 
     tier: str = Field(examples=["10000_tce"])
+    is_two_high: bool = Field(description="on the ledger of two-high (两高) projects", examples=[True])
     post: Post = Field(description="held, expired, or empty: nobody was ever appointed", examples=["held"])
     holder: str | None = Field(examples=["李某"])
     title: str | None = Field(examples=["工程师"])
