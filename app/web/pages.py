@@ -17,7 +17,7 @@ from app.db import access, findings, inbox
 from app.db.access import Caller
 from app.db.figures import energy, enterprises, ratios, targets, totals
 from app.db.scope import Scope
-from app.domain.calendar import business_day, month_of
+from app.domain.calendar import business_day
 from app.domain.language import LANGUAGES, preferred_language
 from app.domain.periods import Grain
 from app.errors import NotFound, Problem
@@ -168,10 +168,9 @@ def get_overview(
 
 def _coverage(connection: Connection, scope: Scope, today: date) -> dict[str, Any]:
     """Windows received of those expected, of the last month that is over and of yesterday."""
-    yesterday = today - timedelta(days=1)
     return {
-        "month": totals.coverage(connection, scope, totals.previous_month(today), month_of(today)),
-        "yesterday": totals.coverage(connection, scope, yesterday, today),
+        "month": totals.coverage(connection, scope, "month", totals.previous_month(today)),
+        "yesterday": totals.coverage(connection, scope, "day", today - timedelta(days=1)),
     }
 
 

@@ -1,6 +1,5 @@
 """Pages a regulator works with: ranking of a period, key units with posts and budgets, quality of the data."""
 
-import re
 from datetime import date, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -15,12 +14,11 @@ from app.db.scope import Scope
 from app.domain.calendar import business_day, next_month
 from app.domain.faults import titled
 from app.domain.key_units import Post
+from app.domain.periods import calendar_period, written_period
 from app.errors import Invalid
 from app.web.pages import Now, Visit, render, sign_in_form, visit
 
 FINDINGS_SHOWN = 200
-QUARTER_MONTHS = 3
-_PERIOD = re.compile(r"(?P<year>\d{4})(-Q(?P<quarter>[1-4])|-(?P<month>0[1-9]|1[0-2]))?")
 
 router = APIRouter(include_in_schema=False)
 Year = Annotated[int | None, Query(ge=2000, le=2100)]
@@ -40,7 +38,7 @@ def get_ranking(
             return sign_in_form(seen)
         scope = seen.caller.scope
         subjects, periods = ranking.subjects(connection, scope), ranking.periods(connection, scope)
-        written = [_written(grain, first) for grain, first in periods]
+        written = [written_period(grain, first) for grain, first in periods]
         chosen_of = of or _first_of(subjects)
         chosen = period or _last_over(periods, business_day(seen.now))
         found = None
@@ -72,20 +70,13 @@ def _domains(subjects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _written(grain: str, first: date) -> str:
-    """Return a period as the page writes it: 2026-10, 2026-Q3 or 2025."""
-    if grain == "quarter":
-        return f"{first.year}-Q{(first.month + QUARTER_MONTHS - 1) // QUARTER_MONTHS}"
-    return f"{first:%Y-%m}" if grain == "month" else f"{first.year}"
-
-
 def _last_over(periods: list[tuple[str, date]], today: date) -> str | None:
     """The newest month that is over, else the newest month, else the newest period."""
     months = [first for grain, first in periods if grain == "month"]
     over = [first for first in months if next_month(first) <= today]
     if months:
-        return _written("month", (over or months)[0])
-    return _written(*periods[0]) if periods else None
+        return written_period("month", (over or months)[0])
+    return written_period(*periods[0]) if periods else None
 
 
 def _question(of: str, period: str) -> Question:
@@ -96,20 +87,10 @@ def _question(of: str, period: str) -> Question:
 
 def _bounds(period: str) -> tuple[str, date, date]:
     """Return grain, first day and end (excluded) of a written period."""
-    match = _PERIOD.fullmatch(period)
-    if match is None or int(match["year"]) == 0:
-        raise Invalid(
-            f"{period!r} is no period: write 2026-10, 2026-Q3 or 2025",
-            detail_zh=f"“{period}”不是时段：请写 2026-10、2026-Q3 或 2025",
-        )
-    year = int(match["year"])
-    if match["month"]:
-        first = date(year, int(match["month"]), 1)
-        return "month", first, next_month(first)
-    if match["quarter"]:
-        first = date(year, int(match["quarter"]) * QUARTER_MONTHS - 2, 1)
-        return "quarter", first, next_month(first + timedelta(days=62))
-    return "year", date(year, 1, 1), date(year, 12, 31) + timedelta(days=1)
+    try:
+        return calendar_period(period)
+    except ValueError as error:
+        raise Invalid(str(error), detail_zh=f"“{period}”不是时段：请写 2026-10、2026-Q3 或 2025") from error
 
 
 def _api_query(of: str | None, period: str | None) -> str:

@@ -132,7 +132,7 @@ def test_the_overview_shows_share_of_capacity_targets_and_findings(site: Site) -
                   "no energy statistics"):  # fmt: skip
         assert words in shown, words
     months = client.get("/?share=rolling_12_months").text
-    assert "2 provisional, not counted as reached" in months, "eleven months are missing"
+    assert "provisional, not counted as reached: 2" in months, "eleven months are missing"
     assert "Progress towards" not in signed_in(site, "enterprise-a").get("/").text
 
 
@@ -144,7 +144,7 @@ def test_a_share_that_rests_on_recalled_levels_says_so(site: Site) -> None:
     with site.engine.begin() as connection:
         change = text("UPDATE ratio SET level_confidence = 'recalled' WHERE line_id = :l")
         connection.execute(change, {"l": site.a.line_id})
-    assert "1 lines by a level not confirmed" in client.get("/").text
+    assert "lines by a level not confirmed: 1" in client.get("/").text
 
 
 def test_the_ranking_shows_peers_distance_and_who_is_left_out_with_the_reason(site: Site) -> None:

@@ -40,18 +40,18 @@ def summary(connection: Connection, scope: Scope, today: date) -> dict[str, Any]
     }
 
 
-def coverage(connection: Connection, scope: Scope, first: date, end: date) -> dict[str, Any]:
-    """Return of everything in scope the metering windows expected, received and estimated on the days [first, end)."""
+def coverage(connection: Connection, scope: Scope, grain: str, start: date) -> dict[str, Any]:
+    """Return of everything in scope the metering windows expected, received and estimated in a day or month."""
+    table = {"day": "usage_day", "month": "usage_month"}[grain]
     row = connection.execute(
         text(
             "SELECT coalesce(sum(x.windows_expected), 0)::bigint AS windows_expected,"
             " coalesce(sum(x.windows_received), 0)::bigint AS windows_received,"
             f" coalesce(sum(x.windows_estimated), 0)::bigint AS windows_estimated, {_SHARE_RECEIVED} AS measured_share"
-            " FROM usage_day x JOIN point p ON p.id = x.point_id JOIN gateway g ON g.id = p.gateway_id"
-            f" JOIN enterprise e ON e.id = g.enterprise_id WHERE x.day >= :first AND x.day < :end"
-            f" AND {scope.enterprises_sql()}"
+            f" FROM {table} x JOIN point p ON p.id = x.point_id JOIN gateway g ON g.id = p.gateway_id"
+            f" JOIN enterprise e ON e.id = g.enterprise_id WHERE x.{grain} = :start AND {scope.enterprises_sql()}"
         ),
-        {"first": first, "end": end, **scope.parameters()},
+        {"start": start, **scope.parameters()},
     )
     return dict(row.mappings().one())
 
