@@ -45,7 +45,7 @@ from app.db import engine as engine_module
 from app.errors import Problem
 from app.settings import Settings
 from app.telemetry import configure_logging
-from app.web import documentation, pages
+from app.web import chain, documentation, pages, regulation
 
 VERSION = "0.1.0"
 
@@ -148,6 +148,8 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
         app.include_router(router, responses=problems.RESPONSES)
     app.include_router(health.router)
     app.include_router(pages.router)
+    app.include_router(regulation.router)
+    app.include_router(chain.router)
     app.include_router(documentation.router)
     problems.install(app, _answer)
     app.add_middleware(middleware.Observed)

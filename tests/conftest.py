@@ -12,12 +12,13 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from app.db import engine as engine_module
-from app.db import migrations
+from app.db import migrations, stale
 from deploy.local.broker import Broker, TlsFiles
 from deploy.local.folder import local_folder, scratch_folder
 from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
 from deploy.local.unpack import ServerPrograms, ensure_servers
+from tests.browser import Browser, ensure_chromium
 
 TEMPLATE = "nenghao_template"
 _numbers = itertools.count()
@@ -55,6 +56,7 @@ def database_url(postgres: Postgres) -> Iterator[str]:
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     """An engine on this test's database."""
+    stale.forget_failures()
     created = engine_module.create(database_url)
     yield created
     created.dispose()
@@ -112,6 +114,14 @@ def tls_broker(programs: ServerPrograms, authority: Path) -> Iterator[Broker]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A running headless Chromium; the first test that asks for it unpacks it."""
+    started = Browser(ensure_chromium(local_folder(), print), tmp_path_factory.mktemp("browser"))
+    yield started
+    started.close()
 
 
 @pytest.fixture

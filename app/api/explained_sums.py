@@ -232,6 +232,8 @@ class EnergyPart(Answer):
     grain: str
     start: date
     carrier_key: str
+    carrier_name_zh: str = Field(examples=["电力"])
+    carrier_name_en: str = Field(examples=["electricity"])
     flow: str
     sign: int
     quantity: Exact

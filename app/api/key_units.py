@@ -13,7 +13,7 @@ from app.api.shapes import Answer, Exact, IdFilter, Instant
 from app.db import key_units
 from app.domain.benchmark import COMPLETENESS_MIN
 from app.domain.calendar import business_day
-from app.domain.key_units import Appointment, Post, post_on, tier_of
+from app.domain.key_units import Post, tier_of
 from app.domain.rounding import plain
 from app.intake import key_units as intake
 from app.intake.key_units import EnergyManagerEntry, KeyUnitEntry
@@ -106,6 +106,7 @@ class PostState(Unit):
     """The energy-management post of a unit on the list (节约能源法, Art. 55)."""
 
     tier: str = Field(examples=["10000_tce"])
+    is_two_high: bool = Field(description="on the ledger of two-high (两高) projects", examples=[True])
     post: Post = Field(description="held, expired, or empty: nobody was ever appointed", examples=["held"])
     holder: str | None = Field(examples=["李某"])
     title: str | None = Field(examples=["工程师"])
@@ -288,23 +289,9 @@ def get_post_compliance(
     """Every unit on the list of the day's year with the state of its energy-management post on that day."""
     today = business_day(now)
     day = on or today
-    terms: dict[int, list[dict[str, Any]]] = {}
-    for row in key_units.appointments(connection, caller.scope):
-        terms.setdefault(row["enterprise_id"], []).append(row)
-    listed = key_units.list_units(connection, caller.scope, year=day.year, today=today)
-    items = [_post_of(unit, terms.get(unit["enterprise_id"], []), day) for unit in listed]
-    items.sort(key=lambda row: (row["post"] == Post.HELD, row["district_code"], row["enterprise_id"]))
+    items = key_units.posts(connection, caller.scope, day=day, today=today)
     if format == "csv":
         return rows_csv(f"energy-managers-{day}", list(PostState.model_fields), items, is_for_excel=excel)
     not_held = sum(row["post"] != Post.HELD for row in items)
     basis = "节约能源法 (2018-10-26) 第五十五条"
     return {"on": day, "year": day.year, "basis": basis, "not_held": not_held, "items": items}
-
-
-def _post_of(unit: dict[str, Any], terms: list[dict[str, Any]], day: date) -> dict[str, Any]:
-    post, found = post_on(day, [Appointment(t["holder"], t["appointed_on"], t["expires_on"]) for t in terms])
-    term = next((t for t in terms if found and t["appointed_on"] == found.appointed_on), None)
-    shown = {
-        name: term[name] if term else None for name in ("holder", "title", "appointed_on", "expires_on", "filed_on")
-    }
-    return {**{name: unit[name] for name in Unit.model_fields}, "tier": unit["tier"], "post": post, **shown}

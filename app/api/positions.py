@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
-from sqlalchemy import Connection
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.csv_export import DOCUMENTED, Excel, Format, csv_response
@@ -14,7 +13,6 @@ from app.api.ratios import CSV_COLUMNS, DomainFilter, Ratio, Status, VariantFilt
 from app.api.shapes import Answer, DistrictFilter, Exact, Id, IdFilter
 from app.db import levels
 from app.db.figures import enterprises
-from app.db.figures import periods as figures_db
 from app.db.figures.as_of import check_published
 from app.domain.calendar import business_day, month_of
 from app.domain.periods import Grain, months_of, previous_months
@@ -262,15 +260,4 @@ def get_capacity_share(
     """
     asked, named = _period(grain, month, now, as_of)
     question = positions.question(asked, named, district_code=district, domain_no=domain, as_of=as_of)
-    rows = positions.figures(connection, caller.scope, asked, named, question, now)
-    target = figures_db.target(connection, positions.SHARE_TARGET)
-    return {
-        **_span(asked, named),
-        "target": target,
-        "items": positions.capacity_shares(rows, _capacities(connection, rows, question), target),
-    }
-
-
-def _capacities(connection: Connection, rows: list[dict[str, Any]], question: figures_db.Question) -> dict[int, Any]:
-    last_day = date.fromordinal(question.end.toordinal() - 1)
-    return figures_db.capacities(connection, [row["line_id"] for row in rows], last_day, question.as_of)
+    return {**_span(asked, named), **positions.shares(connection, caller.scope, asked, named, question, now)}

@@ -1,6 +1,6 @@
 """Ranking of a period and comparison with peers, by the lists, districts and industries of that period."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -15,14 +15,12 @@ from app.api.shapes import Answer, DistrictFilter, Exact, Month
 from app.db.figures import ranking
 from app.db.figures.as_of import check_published
 from app.db.figures.ranking import Question
-from app.domain.calendar import next_month
-from app.domain.periods import Grain, months_of
+from app.domain.periods import Grain, calendar_period, months_of
 from app.errors import Invalid
 from app.pipeline import positions
 
 router = APIRouter(prefix="/api/v1", tags=["ranking"])
 Tier = Literal["5000_tce", "10000_tce", "500000_tce"]
-QUARTER_MONTHS = 3
 
 
 class Compared(Ratio):
@@ -101,14 +99,10 @@ def asked_period(
             detail_zh="请指定一个时段：month、quarter 或 year",
             errors=[{"location": ["query", "month"], "message": "one of month, quarter, year"}],
         )
-    if month is not None:
-        first = date.fromisoformat(f"{month}-01")
-        return "month", first, next_month(first)
-    if quarter is not None:
-        first = date(int(quarter[:4]), int(quarter[-1]) * QUARTER_MONTHS - 2, 1)
-        return "quarter", first, next_month(first + timedelta(days=62))
-    assert year is not None  # noqa: S101 - for the type checker: one of the three is given
-    return "year", date(year, 1, 1), date(year + 1, 1, 1)
+    try:
+        return calendar_period(month or quarter or str(year))
+    except ValueError as error:  # a year that no figure can be of
+        raise Invalid(str(error), detail_zh="时段有误") from error
 
 
 Period = Annotated[tuple[str, date, date], Depends(asked_period)]

@@ -155,6 +155,42 @@ def findings(connection: Connection, point_id: int, from_at: datetime, to_at: da
     )
 
 
+def delivery(connection: Connection, point_id: int, from_at: datetime, to_at: datetime) -> dict[str, Any]:
+    """Return how many readings of [from, to) there are, in how many receipts, the first and the last commit."""
+    return _rows(
+        connection,
+        "SELECT count(*) AS readings, count(DISTINCT c.id) AS receipts, min(c.committed_at) AS first_committed_at,"
+        " max(c.committed_at) AS last_committed_at FROM reading r LEFT JOIN receipt c ON c.id = r.receipt_id"
+        " WHERE r.point_id = :p AND r.ts >= :f AND r.ts < :t",
+        p=point_id,
+        f=from_at,
+        t=to_at,
+    )[0]
+
+
+def edits(connection: Connection, point_id: int, from_at: datetime, to_at: datetime) -> Rows:
+    """Return what people entered, changed or voided in [from, to)."""
+    return _rows(
+        connection,
+        "SELECT ts, CAST(value AS numeric) AS value, rank, actor, reason, evidence, recorded_at FROM reading_override"
+        " WHERE point_id = :p AND ts >= :f AND ts < :t AND origin = 'edit' ORDER BY ts, rank",
+        p=point_id,
+        f=from_at,
+        t=to_at,
+    )
+
+
+def usage_months(connection: Connection, point_ids: Sequence[int], month: date) -> dict[int, Any]:
+    """Return by point the stored usage of a month."""
+    found = _rows(
+        connection,
+        "SELECT point_id, quantity FROM usage_month WHERE point_id = ANY(:points) AND month = :month",
+        points=list(point_ids),
+        month=month,
+    )
+    return {row["point_id"]: row["quantity"] for row in found}
+
+
 def coal_factor(connection: Connection, chosen: CoalFactor | None) -> dict[str, Any] | None:
     """Return a row of the standard coal table with its citation."""
     found = _rows(
@@ -188,8 +224,9 @@ def energy_rows(connection: Connection, units: Sequence[int], grain: str, starts
     """Return the energy of process units in months or days, each row by unit, carrier and flow."""
     return _rows(
         connection,
-        f"SELECT x.process_unit_id, u.code AS process_unit, x.{grain} AS start, x.carrier_key, x.flow, x.quantity,"
-        " c.unit, x.equivalent_kgce, x.equal_kgce, x.factor_set"
+        f"SELECT x.process_unit_id, u.code AS process_unit, x.{grain} AS start, x.carrier_key,"
+        " c.name_zh AS carrier_name_zh, c.name_en AS carrier_name_en, x.flow, x.quantity, c.unit,"
+        " x.equivalent_kgce, x.equal_kgce, x.factor_set"
         f" FROM energy_{grain} x JOIN process_unit u ON u.id = x.process_unit_id"
         f" JOIN carrier c USING (carrier_key) WHERE x.process_unit_id = ANY(:units) AND x.{grain} = ANY(:starts)"
         " ORDER BY 3, 2, 4, 5",

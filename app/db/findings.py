@@ -176,8 +176,9 @@ def list_findings(
     reason: str | None = None,
     is_open: bool | None = None,
     is_overdue: bool | None = None,
+    is_by_clock: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return findings in scope, the last found first, below an id."""
+    """Return findings in scope, the last found first, below an id; or by their clock, the one due first."""
     rows = connection.execute(
         text(
             f"{_COLUMNS}{_FROM} LEFT JOIN {CURRENT_ASSIGNMENT} c ON true WHERE {scope.enterprises_sql()}"
@@ -190,7 +191,7 @@ def list_findings(
             " AND (CAST(:is_open AS boolean) IS NULL OR (f.closed_at IS NULL) = :is_open)"
             " AND (CAST(:is_overdue AS boolean) IS NULL"
             " OR (f.closed_at IS NULL AND f.due_on IS NOT NULL AND f.due_on < :today) = :is_overdue)"
-            " ORDER BY f.id DESC LIMIT :limit"
+            f" ORDER BY {'f.due_on NULLS LAST, ' if is_by_clock else ''}f.id DESC LIMIT :limit"
         ),
         {
             "today": today,
@@ -205,6 +206,30 @@ def list_findings(
             "limit": limit,
             **scope.parameters(),
         },
+    ).mappings()
+    return [dict(row) for row in rows]
+
+
+def count_open(connection: Connection, scope: Scope, today: date) -> dict[str, int]:
+    """Return how many findings in scope are `open`, and how many of these are `overdue`."""
+    row = connection.execute(
+        text(
+            "SELECT count(*) AS open, count(*) FILTER (WHERE f.due_on < :today) AS overdue"
+            f"{_FROM} WHERE f.closed_at IS NULL AND {scope.enterprises_sql()}"
+        ),
+        {"today": today, **scope.parameters()},
+    )
+    return dict(row.mappings().one())
+
+
+def count_kinds(connection: Connection, scope: Scope, today: date) -> list[dict[str, Any]]:
+    """Return the same by reason, the most frequent first."""
+    rows = connection.execute(
+        text(
+            "SELECT f.reason, count(*) AS open, count(*) FILTER (WHERE f.due_on < :today) AS overdue"
+            f"{_FROM} WHERE f.closed_at IS NULL AND {scope.enterprises_sql()} GROUP BY 1 ORDER BY 2 DESC, 1"
+        ),
+        {"today": today, **scope.parameters()},
     ).mappings()
     return [dict(row) for row in rows]
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from app.db.figures.sums import CURRENT_ASSIGNMENT, FACTOR_SETS, assignment_on, complete_sum
 from app.db.scope import Scope
-from app.domain.key_units import Tier
+from app.domain.key_units import Appointment, Post, Tier, post_on
 
 # One list at a time is brought in, so that what leaves it is seen whole.
 LIST_LOCK = 7_230_029
@@ -144,3 +144,29 @@ def write_appointments(connection: Connection, rows: Sequence[Mapping[str, Any]]
         ),
         {"rows": json.dumps([dict(row) for row in rows], ensure_ascii=False, default=str)},
     )
+
+
+_OF_UNIT = (
+    *("enterprise_id", "uscc", "enterprise_name_zh", "enterprise_name_en", "district_code", "district_name_zh"),
+    *("district_name_en", "industry_code", "industry_name_zh", "industry_name_en", "tier", "is_two_high"),
+)
+_OF_TERM = ("holder", "title", "appointed_on", "expires_on", "filed_on")
+
+
+def posts(connection: Connection, scope: Scope, *, day: date, today: date) -> list[dict[str, Any]]:
+    """Return the units on the list of a day's year with their energy-management post on that day, those without one
+    first.
+    """
+    terms: dict[int, list[dict[str, Any]]] = {}
+    for row in appointments(connection, scope):
+        terms.setdefault(row["enterprise_id"], []).append(row)
+    listed = list_units(connection, scope, year=day.year, today=today)
+    found = [_post_of(unit, terms.get(unit["enterprise_id"], []), day) for unit in listed]
+    return sorted(found, key=lambda row: (row["post"] == Post.HELD, row["district_code"], row["enterprise_id"]))
+
+
+def _post_of(unit: Mapping[str, Any], terms: Sequence[Mapping[str, Any]], day: date) -> dict[str, Any]:
+    post, found = post_on(day, [Appointment(t["holder"], t["appointed_on"], t["expires_on"]) for t in terms])
+    term = next((t for t in terms if found and t["appointed_on"] == found.appointed_on), None)
+    shown = {name: term[name] if term else None for name in _OF_TERM}
+    return {**{name: unit[name] for name in _OF_UNIT}, "post": post, **shown}

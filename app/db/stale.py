@@ -130,6 +130,11 @@ def leave_alone(stage: str, subject_id: int, seconds: float) -> None:
     _memory.left_alone[stage, subject_id] = time.monotonic() + seconds
 
 
+def forget_failures() -> None:
+    """Pass over no subject any more in this thread: another database has other subjects."""
+    _memory.left_alone.clear()
+
+
 def _left_alone(stage: str) -> list[int]:
     over = [key for key, until in _memory.left_alone.items() if until <= time.monotonic()]
     for key in over:

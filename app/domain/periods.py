@@ -3,6 +3,7 @@
 Months add up to the year. The level of a period is that of its first month: old periods keep the old edition.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -19,6 +20,7 @@ from app.domain.quota import NO_LIMITS, Limits
 
 _EXACT = Context(prec=200, traps=[Inexact])
 MONTHS_OF_A_YEAR = 12
+_PERIOD = re.compile(r"(?P<year>[12]\d{3})(-Q(?P<quarter>[1-4])|-(?P<month>0[1-9]|1[0-2]))?", re.ASCII)
 
 
 class Grain(StrEnum):
@@ -35,6 +37,27 @@ def previous_months(month: date, count: int) -> date:
     """Return the first day of the month `count` months before."""
     ordinal = month.year * 12 + month.month - 1 - count
     return date(ordinal // 12, ordinal % 12 + 1, 1)
+
+
+def calendar_period(written: str) -> tuple[str, date, date]:
+    """Return grain, first day and end (excluded) of a month `2026-10`, a quarter `2026-Q3` or a year `2025`.
+
+    ValueError for anything else.
+    """
+    match = _PERIOD.fullmatch(written)
+    if match is None:
+        raise ValueError(f"{written!r} is no period: write 2026-10, 2026-Q3 or 2025")
+    year, quarter, month = match["year"], match["quarter"], match["month"]
+    grain = Grain.MONTH if month else Grain.QUARTER if quarter else Grain.YEAR
+    first = date(int(year), int(month) if month else int(quarter) * 3 - 2 if quarter else 1, 1)
+    return grain.value, first, previous_months(first, -len(months_of(grain, first)))
+
+
+def written_period(grain: str, first: date) -> str:
+    """Return a month, quarter or year by its first day as `calendar_period` reads it."""
+    if grain == Grain.QUARTER:
+        return f"{first.year}-Q{(first.month + 2) // 3}"
+    return f"{first:%Y-%m}" if grain == Grain.MONTH else f"{first.year}"
 
 
 @lru_cache(maxsize=4096)

@@ -33,6 +33,9 @@ ENERGY_COLUMNS = (
     *("quantity", "equivalent_kgce", "equal_kgce", "co2_kg", "factor_set"),
     *("windows_received", "windows_estimated"),
 )
+_GROUP = (
+    *("process_unit_id", "process_unit", "carrier_key", "carrier_name_zh", "carrier_name_en", "flow", "unit", "sign"),
+)
 RATIO_COLUMNS = (
     *("actual", "energy", "output", "benchmark", "baseline", "status", "ratio", "position", "reason"),
     *("is_provisional", "factor_set"),
@@ -137,6 +140,59 @@ def _output_days(month: date, outputs: evidence.Rows, metered: evidence.Rows) ->
         return []
     days = {output["period"] for output in outputs} | {day["start"] for day in metered}
     return sorted(days) if len(days) < (calendar.next_month(month) - month).days else []
+
+
+def sources(connection: Connection, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what an explained ratio rests on, by process unit, carrier and flow: its share of the energy, the points
+    with meters, deliveries, edits, events and findings of the month, and the coefficients with their citations.
+    """
+    from_at, to_at = period_bounds("month", found["start"])
+    groups: dict[tuple[int, str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for part in found["parts"]:
+        groups[part["process_unit_id"], part["carrier_key"], part["flow"]].append(part)
+    return [
+        {
+            **{name: rows[0][name] for name in _GROUP},
+            "quantity": sum((row["quantity"] for row in rows), Decimal(0)),
+            "equivalent_kgce": _sum(rows, "equivalent_kgce"),
+            "equal_kgce": _sum(rows, "equal_kgce"),
+            "points": _sources_of_points(connection, *key, found["start"]),
+            "conversions": _conversions(connection, *key[:2], from_at, to_at),
+        }
+        for key, rows in groups.items()
+    ]
+
+
+def _sum(rows: Sequence[Mapping[str, Any]], name: str) -> Decimal | None:
+    values = [row[name] for row in rows]
+    return None if None in values else sum(values, Decimal(0))
+
+
+def _sources_of_points(
+    connection: Connection, process_unit_id: int, carrier: str, flow: str, month: date
+) -> list[dict[str, Any]]:
+    place = period_bounds("month", month)
+    names = {
+        row["point_id"]: row
+        for row in evidence.assignments_at(connection, process_unit_id, *place)
+        if (row["process_unit_id"], row["carrier_key"], row["flow"]) == (process_unit_id, carrier, flow)
+    }
+    quantities = evidence.usage_months(connection, list(names), month)
+    return [
+        {
+            "point_id": point_id,
+            "gateway_code": row["gateway_code"],
+            "code": row["code"],
+            "quantity": quantities.get(point_id),
+            "installations": evidence.installations(connection, point_id, *place),
+            "assignments": evidence.assignments(connection, point_id, *place),
+            "delivery": evidence.delivery(connection, point_id, *place),
+            "edits": evidence.edits(connection, point_id, *place),
+            "events": evidence.events(connection, point_id, *place),
+            "findings": evidence.findings(connection, point_id, *place),
+        }
+        for point_id, row in names.items()
+    ]
 
 
 def total(connection: Connection, scope: Scope, question: energy_figures.Question) -> dict[str, Any]:

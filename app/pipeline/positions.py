@@ -267,6 +267,17 @@ def capacity_shares(
     return [_capacity_share(key, of_group, capacities, target) for key, of_group in ordered]
 
 
+def shares(
+    connection: Connection, scope: Scope, grain: Grain, period: date, asked: Question, now: datetime
+) -> dict[str, Any]:
+    """Return the `target` of the share of capacity, and the shares of the lines that are asked for as `items`."""
+    rows = figures(connection, scope, grain, period, asked, now)
+    last_day = date.fromordinal(asked.end.toordinal() - 1)
+    capacities = figures_db.capacities(connection, [row["line_id"] for row in rows], last_day, asked.as_of)
+    target = figures_db.target(connection, SHARE_TARGET)
+    return {"target": target, "items": capacity_shares(rows, capacities, target)}
+
+
 def _capacity_share(
     key: tuple[Any, ...],
     rows: Sequence[Mapping[str, Any]],

@@ -44,3 +44,8 @@ def marker_x(position: str | None) -> float | None:
     if position is None:
         return None
     return round(min(TRACK_WIDTH - 3.0, max(3.0, TRACK_STEP * (1 + float(position)))), 1)
+
+
+def share_x(percent: str | None) -> float:
+    """Return where a percentage ends on a bar of TRACK_WIDTH, cut at its ends."""
+    return 0.0 if percent is None else round(min(100.0, max(0.0, float(percent))) * TRACK_WIDTH / 100, 1)

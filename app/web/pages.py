@@ -1,22 +1,27 @@
-"""The pages: overview, one enterprise, sign-in. Server-rendered, in Chinese and English, nothing from another host."""
+"""The pages: overview, one enterprise, sign-in. Rendered here, in Chinese and English, nothing from another host."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import Connection
 
-from app.db import access, inbox
+from app.db import access, findings, inbox
 from app.db.access import Caller
-from app.db.figures import energy, enterprises, ratios, totals
+from app.db.figures import energy, enterprises, ratios, targets, totals
+from app.db.scope import Scope
 from app.domain.calendar import business_day
 from app.domain.language import LANGUAGES, preferred_language
+from app.domain.periods import Grain
 from app.errors import NotFound, Problem
+from app.pipeline import positions
 from app.web import drawings, words
 
 KEY_COOKIE = "nenghao_key"
@@ -24,6 +29,9 @@ LANGUAGE_COOKIE = "nenghao_language"
 SESSION_S = 12 * 3600
 LINES_SHOWN, ALERTS_SHOWN, DAYS_SHOWN = 500, 50, 14
 MAY_ACKNOWLEDGE = ("operator", "regulator", "official")
+# Whoever sees a region's progress; an enterprise has no part in it.
+OF_REGIONS = ("operator", "regulator", "official")
+TARGETS = ("city_energy_intensity", "industrial_va_energy_intensity")
 MAX_ID = 2**63 - 1
 STATIC = Path(__file__).parent / "static"
 STATIC_FILES = {"style.css": "text/css", "refresh.js": "text/javascript"}
@@ -31,8 +39,10 @@ STATIC_FILES = {"style.css": "text/css", "refresh.js": "text/javascript"}
 router = APIRouter(include_in_schema=False)
 templates = Environment(loader=PackageLoader("app.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 templates.filters.update(
-    number=words.number, plain=words.plain, percent=words.percent, instant=words.instant, marker_x=drawings.marker_x
-)
+    number=words.number, plain=words.plain, percent=words.percent, instant=words.instant, figure=words.figure,
+    reason=words.reason, month=words.month, business_date=words.business_date,
+    marker_x=drawings.marker_x, share_x=drawings.share_x,
+)  # fmt: skip
 Id = Annotated[int, PathParameter(ge=1, le=MAX_ID)]
 
 
@@ -73,6 +83,7 @@ def language_of(request: Request) -> str:
 def render(template: str, seen: Visit, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a page; a language chosen by `?lang=` is remembered."""
     other = "en" if seen.language == "zh" else "zh"
+    query = {name: value for name, value in seen.request.query_params.items() if name != "lang"}
     content = templates.get_template(template).render(
         t=words.WORDS[seen.language],
         language=seen.language,
@@ -80,6 +91,7 @@ def render(template: str, seen: Visit, status: int = 200, **values: Any) -> HTML
         caller=seen.caller,
         now=seen.now,
         path=seen.request.url.path,
+        other_language_href=f"?{urlencode({**query, 'lang': other})}",
         **values,
     )
     response = HTMLResponse(content, status, headers={"Content-Language": seen.language})
@@ -109,22 +121,74 @@ def problem_page(request: Request, problem: Problem) -> Response:
     return response
 
 
+def sign_in_form(seen: Visit) -> Response:
+    """Return what a visitor without a valid key gets instead of a page."""
+    return render("sign_in.html", seen, error=None)
+
+
+def narrowed(scope: Scope, district: str | None, known: Sequence[Mapping[str, Any]]) -> Scope:
+    """Return a scope cut down to one of the districts that it holds; any other one is not there."""
+    if district is None:
+        return scope
+    if district not in {row["code"] for row in known}:
+        raise NotFound(f"there is no district {district} in your scope", detail_zh=f"您的范围内没有区 {district}")
+    return Scope(district, scope.enterprise_id)
+
+
 @router.get("/")
-def get_overview(request: Request, now: Now) -> Response:
-    """Totals, lines with ratio and status, open alerts; without a valid key, the sign-in form."""
+def get_overview(
+    request: Request,
+    now: Now,
+    district: Annotated[str | None, Query(pattern=r"^\d{6}$")] = None,
+    share: Literal["month", "year_to_date", "rolling_12_months"] = "month",
+) -> Response:
+    """Totals, open alerts, capacity at the benchmark, districts, targets, lines; without a valid key, the sign-in."""
     with request.app.state.engine.begin() as connection:
         seen = visit(request, connection, now)
         if seen.caller is None:
-            return render("sign_in.html", seen, error=None)
-        scope = seen.caller.scope
+            return sign_in_form(seen)
+        today = business_day(seen.now)
+        districts = totals.districts(connection, seen.caller.scope, today)
+        scope = narrowed(seen.caller.scope, district, districts)
         return render(
             "overview.html",
             seen,
-            summary=totals.summary(connection, scope, business_day(seen.now)),
+            summary=totals.summary(connection, scope, today),
+            coverage=_coverage(connection, scope, today),
+            findings=findings.count_open(connection, scope, today),
+            shares=_shares(connection, scope, Grain(share), seen.now),
+            districts=districts,
+            district=district,
+            targets=_targets(connection, scope, today) if seen.caller.role in OF_REGIONS else [],
             lines=ratios.latest_ratios(connection, scope, limit=LINES_SHOWN),
             alerts=inbox.list_alerts(connection, scope, limit=ALERTS_SHOWN, states=["open", "acknowledged"]),
             may_acknowledge=seen.caller.role in MAY_ACKNOWLEDGE,
         )
+
+
+def _coverage(connection: Connection, scope: Scope, today: date) -> dict[str, Any]:
+    """Windows received of those expected, of the last month that is over and of yesterday."""
+    return {
+        "month": totals.coverage(connection, scope, "month", totals.previous_month(today)),
+        "yesterday": totals.coverage(connection, scope, "day", today - timedelta(days=1)),
+    }
+
+
+def _shares(connection: Connection, scope: Scope, grain: Grain, now: datetime) -> dict[str, Any]:
+    """The share of capacity at the benchmark in the period that ends with the last month that is over."""
+    month = totals.previous_month(business_day(now))
+    found = positions.shares(connection, scope, grain, month, positions.question(grain, month), now)
+    return {**found, "grain": grain.value, "month": month}
+
+
+def _targets(connection: Connection, scope: Scope, today: date) -> list[dict[str, Any]]:
+    """Regions with a target of their own or of the plan, by the last whole year, and the kind of target first."""
+    return [
+        {"key": key, **row}
+        for key in TARGETS
+        for row in targets.progress(connection, scope, target_key=key, year=today.year - 1, conversion="equal")
+        if row["target"] is not None and (key == TARGETS[0] or row["reduction_pct"] is not None)
+    ]
 
 
 @router.get("/enterprises/{enterprise_id}")
@@ -133,7 +197,7 @@ def get_enterprise(request: Request, enterprise_id: Id, now: Now) -> Response:
     with request.app.state.engine.begin() as connection:
         seen = visit(request, connection, now)
         if seen.caller is None:
-            return render("sign_in.html", seen, error=None)
+            return sign_in_form(seen)
         scope, today = seen.caller.scope, business_day(seen.now)
         found = enterprises.enterprise(connection, scope, enterprise_id)
         days = [today - timedelta(days=back) for back in reversed(range(DAYS_SHOWN))]

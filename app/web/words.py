@@ -1,208 +1,18 @@
-"""The words of the pages in both languages, and how numbers and instants are shown on them."""
+"""How words, numbers, reasons and instants are shown on the pages."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
+
+from markupsafe import Markup
 
 from app.domain.calendar import BUSINESS_ZONE
 from app.domain.rounding import round_places
+from app.web.vocabulary import PAIRS, REASONS
 
-NOTHING = "–"
+NOTHING = "—"
 
 WORDS: dict[str, dict[str, str]] = {
-    "zh": {
-        "title": "能耗在线监测",
-        "city": "全市",
-        "district_scope": "本区",
-        "enterprise_scope": "本企业",
-        "enterprises": "重点用能单位",
-        "energy_this_month": "本月综合能耗",
-        "energy_last_month": "上月综合能耗",
-        "co2_this_month": "本月二氧化碳",
-        "co2_last_month": "上月",
-        "gateways_online": "在线网关",
-        "readings_today": "今日采集",
-        "readings_unit": "个计量时段",
-        "alerts": "告警",
-        "alerts_open": "未结告警",
-        "no_alerts": "没有未结告警。",
-        "lines": "产线能效",
-        "no_lines": "范围内没有产线。",
-        "enterprise": "企业",
-        "district": "区",
-        "line": "产线",
-        "product": "产品",
-        "month": "月份",
-        "actual": "实际",
-        "benchmark": "标杆",
-        "baseline": "基准",
-        "ratio": "比值",
-        "position": "位置",
-        "status": "状态",
-        "measured": "实测占比",
-        "at_benchmark": "达到标杆",
-        "between": "标杆与基准之间",
-        "below_baseline": "低于基准",
-        "unknown": "无法判定",
-        "provisional": "暂定",
-        "recalled": "水平值出处待核",
-        "recalled_hint": "该水平值未查到公开原文，仅供参考，不据此认定违规",
-        "recalled_factor": "折标系数出处待核",
-        "pending": "观察中",
-        "open": "未处理",
-        "acknowledged": "已确认",
-        "resolved": "已结束",
-        "violation": "能效",
-        "data": "数据",
-        "notice": "提示",
-        "since": "始于",
-        "by": "由",
-        "acknowledge": "确认",
-        "acknowledge_note": "处理说明",
-        "sign_in": "登录",
-        "sign_out": "退出",
-        "key": "访问密钥",
-        "sign_in_hint": "密钥以 nh_ 开头，由运维人员用 nenghao keys create 生成。",
-        "sign_in_failed": "密钥无效：可能不存在、已过期或已撤销。",
-        "role_refused": "该密钥只用于网关，不能查看页面。",
-        "docs": "接口文档",
-        "other_language": "English",
-        "updated": "更新于",
-        "back": "返回总览",
-        "credit_code": "统一社会信用代码",
-        "industry": "行业",
-        "last_days": "近 14 天综合能耗",
-        "today_open": "当天尚未结束",
-        "points": "计量点",
-        "point": "计量点",
-        "carrier": "能源品种",
-        "unit": "单位",
-        "process_unit": "工序",
-        "flow": "流向",
-        "flow_in": "流入",
-        "flow_out": "流出",
-        "flow_recovered": "回收",
-        "flow_feedstock": "原料",
-        "last_reading": "最近读数",
-        "last_value": "读数",
-        "gateways": "网关",
-        "online": "在线",
-        "offline": "离线",
-        "never_heard": "从未上线",
-        "last_heard": "最近联系",
-        "queue": "待发",
-        "disabled": "停用",
-        "not_there": "没有此页面，或不在您的范围内。",
-        "first_page": "首页",
-        "legend": "位置：1 为标杆，0 为基准",
-        "api_title": "接口文档",
-        "parameters": "参数",
-        "body": "请求体",
-        "answers": "返回",
-        "example": "示例",
-        "description": "说明",
-        "name": "名称",
-        "type": "类型",
-        "required": "必填",
-        "address": "地址",
-        "problem_kinds": "错误类型",
-    },
-    "en": {
-        "title": "Energy monitoring",
-        "city": "Whole city",
-        "district_scope": "District",
-        "enterprise_scope": "Enterprise",
-        "enterprises": "Key enterprises",
-        "energy_this_month": "Energy this month",
-        "energy_last_month": "Energy last month",
-        "co2_this_month": "CO₂ this month",
-        "co2_last_month": "last month",
-        "gateways_online": "Gateways online",
-        "readings_today": "Received today",
-        "readings_unit": "metering windows",
-        "alerts": "Alerts",
-        "alerts_open": "Open alerts",
-        "no_alerts": "No open alerts.",
-        "lines": "Energy efficiency of lines",
-        "no_lines": "There are no lines in scope.",
-        "enterprise": "Enterprise",
-        "district": "District",
-        "line": "Line",
-        "product": "Product",
-        "month": "Month",
-        "actual": "Actual",
-        "benchmark": "Benchmark",
-        "baseline": "Baseline",
-        "ratio": "Ratio",
-        "position": "Position",
-        "status": "Status",
-        "measured": "Measured",
-        "at_benchmark": "At benchmark",
-        "between": "Between",
-        "below_baseline": "Below baseline",
-        "unknown": "Unknown",
-        "provisional": "provisional",
-        "recalled": "level not confirmed",
-        "recalled_hint": "no public copy of this level was read; for information only, it opens no violation",
-        "recalled_factor": "factor not confirmed",
-        "pending": "pending",
-        "open": "open",
-        "acknowledged": "acknowledged",
-        "resolved": "resolved",
-        "violation": "efficiency",
-        "data": "data",
-        "notice": "notice",
-        "since": "since",
-        "by": "by",
-        "acknowledge": "Acknowledge",
-        "acknowledge_note": "What is done about it",
-        "sign_in": "Sign in",
-        "sign_out": "Sign out",
-        "key": "Access key",
-        "sign_in_hint": "A key starts with nh_; an operator makes it with nenghao keys create.",
-        "sign_in_failed": "This key is not valid: it may be unknown, expired or revoked.",
-        "role_refused": "This key is for a gateway; it opens no page.",
-        "docs": "API",
-        "other_language": "中文",
-        "updated": "updated",
-        "back": "Overview",
-        "credit_code": "Credit code",
-        "industry": "Industry",
-        "last_days": "Energy of the last 14 days",
-        "today_open": "the day is not over",
-        "points": "Metering points",
-        "point": "Point",
-        "carrier": "Carrier",
-        "unit": "Unit",
-        "process_unit": "Unit of process",
-        "flow": "Flow",
-        "flow_in": "in",
-        "flow_out": "out",
-        "flow_recovered": "recovered",
-        "flow_feedstock": "feedstock",
-        "last_reading": "Last reading",
-        "last_value": "Value",
-        "gateways": "Gateways",
-        "online": "online",
-        "offline": "offline",
-        "never_heard": "never heard of",
-        "last_heard": "last heard",
-        "queue": "queued",
-        "disabled": "disabled",
-        "not_there": "There is no such page, or it is outside your scope.",
-        "first_page": "Overview",
-        "legend": "position: 1 at the benchmark, 0 at the baseline",
-        "api_title": "API",
-        "parameters": "Parameters",
-        "body": "Body",
-        "answers": "Answers",
-        "example": "Example",
-        "description": "Description",
-        "name": "Name",
-        "type": "Type",
-        "required": "required",
-        "address": "Address",
-        "problem_kinds": "Kinds of errors",
-    },
+    language: {name: pair[place] for name, pair in PAIRS.items()} for place, language in enumerate(("zh", "en"))
 }
 
 
@@ -226,3 +36,32 @@ def percent(share: object) -> str:
 def instant(at: datetime | None) -> str:
     """Return an instant in business time to the minute."""
     return NOTHING if at is None else at.astimezone(BUSINESS_ZONE).strftime("%Y-%m-%d %H:%M")
+
+
+def figure(digits: object, places: int = 2) -> str | Markup:
+    """Return an exact number rounded for showing, the full value in the title where rounding took something."""
+    if digits is None:
+        return NOTHING
+    exact = Decimal(str(digits))
+    shown = number(exact, places)
+    if Decimal(shown.replace(",", "")) == exact:
+        return shown
+    return Markup('<span title="{}">{}</span>').format(plain(exact), shown)
+
+
+def reason(name: str | None, language: str) -> str:
+    """Return in words why a figure is missing, provisional or left out; an unknown reason keeps its own word."""
+    if name is None:
+        return ""
+    pair = REASONS.get(name)
+    return name if pair is None else pair[0 if language == "zh" else 1]
+
+
+def month(day: date | None) -> str:
+    """Return a month as it is written: 2026-10."""
+    return NOTHING if day is None else day.strftime("%Y-%m")
+
+
+def business_date(at: datetime) -> str:
+    """Return the business day of an instant: 2026-10-01."""
+    return at.astimezone(BUSINESS_ZONE).strftime("%Y-%m-%d")

@@ -106,6 +106,11 @@ class Installation:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.read().decode()
 
+    @property
+    def address(self) -> str:
+        """The address of the first page."""
+        return self._url("/")
+
     def _url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.ports['api']}{path}"
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.acceptance.figures import months_ago, wait_until_figures_are_what_was_sent
 from tests.acceptance.installation import Installation, wait_for
+from tests.browser import Browser
 
 MONTH = months_ago(1)
 
@@ -65,6 +66,22 @@ def test_lines_fall_into_every_status_and_recalled_levels_open_nothing(city: Ins
 
 def test_usage_equals_what_the_gateways_sent(city: Installation) -> None:
     wait_until_figures_are_what_was_sent(city, 60)
+
+
+def test_an_official_reads_the_violation_and_its_chain_in_a_browser(city: Installation, browser: Browser) -> None:
+    wait_for("the violation", lambda: city.get("/api/v1/alerts?state=open&limit=1")["items"], 60)
+    with browser.page(width=390, language="zh") as page:
+        page.open(city.address)
+        page.write("#key", city.key)
+        page.click(".sign-in button")
+        page.wait_for_text("劣于基准水平117 kgce/t")
+        page.click(".alerts li.violation a[href^='/enterprises/']")
+        page.wait_for_text("统一社会信用代码")
+        page.click(f"td a[href$='/{MONTH}']")
+        page.wait_for_text("由原始读数重新推导的结果与在册数据一致。", 30)
+        assert "低于基准" in page.text()
+        assert page.overflow_px() == 0
+        assert page.errors == []
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/metrics", "/health/live", "/health/ready"])

@@ -339,11 +339,13 @@ def test_units_of_capacity_are_not_mixed_and_provisional_reaches_nothing(engine:
             output(connection, plant.line_id, date(2026, 1, 1), "100", kind="capacity", grain="day", unit=unit)
         city.add_point(connection, plants[2], "SILENT", "raw_coal", "kg")
     city.settle(engine, NOW)
+    with engine.begin() as connection:
+        recalled = text("UPDATE ratio SET level_confidence = 'recalled' WHERE line_id = :l")
+        connection.execute(recalled, {"l": plants[0].line_id})
     found = client.get("/api/v1/capacity-share", params={"grain": "month", "month": "2026-01", "domain": "15"}).json()
-    shares = {
-        item["capacity_unit"]: (item["share_pct"], item["lines"], item["lines_provisional"]) for item in found["items"]
-    }
-    assert shares == {"t/a": ("100", 1, 0), "t/d": ("50", 2, 1)}
+    counted = ("share_pct", "lines", "lines_provisional", "lines_with_recalled_level")
+    shares = {item["capacity_unit"]: tuple(item[name] for name in counted) for item in found["items"]}
+    assert shares == {"t/a": ("100", 1, 0, 0), "t/d": ("50", 2, 1, 1)}
 
 
 def test_many_lines_at_once_are_what_each_would_be_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

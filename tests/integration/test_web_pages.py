@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
 from app.web import pages
-from tests.integration.api_site import SEPTEMBER, Site, build
+from tests.integration.api_site import SEPTEMBER, Site, Tenant, build
 
 SAME_SITE = {"Origin": "http://testserver"}
 
@@ -82,6 +82,115 @@ def test_a_district_sees_its_own_pages_only(site: Site) -> None:
         assert other.uscc not in refused.text
 
 
+def _scoped(tenant: Tenant) -> tuple[str, ...]:
+    return (
+        *("/ranking?of=15&period=2026-09", "/ranking?of=ndrc723-15-cement-clinker&period=2025", "/key-units"),
+        *("/data-quality", f"/lines/{tenant.line_id}/2026-09", f"/points/{tenant.point_id}/2026-10"),
+    )
+
+
+@pytest.mark.parametrize("who", ["official-a", "enterprise-a", "official-b", "enterprise-b"])
+def test_every_page_shows_what_its_caller_may_see_and_no_more(site: Site, who: str) -> None:
+    own, other = (site.a, site.b) if who.endswith("a") else (site.b, site.a)
+    client = signed_in(site, who)
+    for path in _scoped(own):
+        shown = client.get(path).text
+        assert f"Cement-{own.letter}" in shown, path
+        for secret in (f"Cement-{other.letter}", f"kiln-{other.letter}", other.uscc, other.gateway_code):
+            assert secret not in shown, (path, secret)
+    for path in _scoped(other)[-2:]:
+        refused = client.get(path, headers={"Accept": "text/html"})
+        assert (refused.status_code, f"Cement-{other.letter}" in refused.text) == (404, False), path
+
+
+def test_a_district_is_a_cut_of_the_city_and_no_way_into_another_one(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    assert f'href="/?district={site.a.district_code}"' in client.get("/").text
+    cut = client.get(f"/?district={site.a.district_code}").text
+    assert "Cement-a" in cut
+    assert "Cement-b" not in cut
+    own = signed_in(site, "official-a")
+    assert own.get(f"/?district={site.b.district_code}").status_code == 404
+    assert own.get(f"/?district={site.a.district_code}").status_code == 200
+    assert signed_in(site, "enterprise-a").get(f"/?district={site.b.district_code}").status_code == 404
+    assert client.get("/?district=999999").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/ranking", "/key-units", "/data-quality", "/lines/1/2026-09", "/points/1/2026-10"]
+)
+def test_without_a_key_every_page_is_the_sign_in_form(site: Site, path: str) -> None:
+    shown = site.client().get(path).text
+    assert 'action="/sign-in"' in shown
+    assert "kiln-" not in shown
+
+
+def test_the_overview_shows_share_of_capacity_targets_and_findings(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    shown = client.get("/").text
+    for words in ("Share of capacity at the benchmark", "more than 30 %", "target not met", "0 / 10,000", "overdue 2",
+                  "no energy statistics"):  # fmt: skip
+        assert words in shown, words
+    months = client.get("/?share=rolling_12_months").text
+    assert "provisional, not counted as reached: 2" in months, "eleven months are missing"
+    assert "Progress towards" not in signed_in(site, "enterprise-a").get("/").text
+
+
+def test_a_share_that_rests_on_recalled_levels_says_so(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    with site.engine.begin() as connection:
+        connection.execute(text("UPDATE ratio SET level_confidence = 'confirmed'"))
+    assert "by a level not confirmed" not in client.get("/").text
+    with site.engine.begin() as connection:
+        change = text("UPDATE ratio SET level_confidence = 'recalled' WHERE line_id = :l")
+        connection.execute(change, {"l": site.a.line_id})
+    assert "lines by a level not confirmed: 1" in client.get("/").text
+
+
+def test_the_ranking_shows_peers_distance_and_who_is_left_out_with_the_reason(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    chosen = client.get("/ranking").text
+    assert "<option selected>2026-09</option>" in chosen, "the last month that is over"
+    for words in ("Median", "17.40 <small>tce", "34.80 <small>tce", 'href="/lines/'):
+        assert words in chosen, words
+    left_out = client.get("/ranking?of=15&period=2026-10").text
+    assert left_out.count("the month is not over") == 2
+    assert client.get("/ranking?of=15&period=2026-Q3").status_code == 200
+    for period in ("2026-13", "2026-Q5", "0000", "x"):
+        refused = client.get(f"/ranking?of=15&period={period}", headers={"Accept": "text/html"})
+        assert (refused.status_code, "2026-Q3" in refused.text) == (422, True), period
+
+
+def test_key_units_show_their_post_and_their_budget_against_time(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    shown = client.get("/key-units").text
+    for words in ("10,000 tce", "document of a", "held", "25,000 <small>tce", "through 2026-10-14"):
+        assert words in shown, words
+    with site.engine.begin() as connection:
+        end = text("UPDATE energy_manager SET expires_on = '2026-09-30' WHERE enterprise_id = :e")
+        connection.execute(end, {"e": site.a.enterprise_id})
+    shown = client.get("/key-units").text
+    assert "Posts not held: 1" in shown
+    assert shown.index("expired") < shown.index(">held<"), "those that are not held come first"
+    assert "No budget was entered for this year." in client.get("/key-units?year=2024").text
+
+
+def test_data_quality_shows_the_clock_and_silent_gateways(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    shown = client.get("/data-quality").text
+    assert shown.count("overdue 2026-10-10") == 2
+    assert "Every gateway is online." in shown
+    with site.engine.begin() as connection:
+        connection.execute(text("UPDATE finding SET due_on = '2026-10-16' WHERE id = :f"), {"f": site.a.finding_id})
+        connection.execute(text("UPDATE finding SET due_on = NULL WHERE id = :f"), {"f": site.b.finding_id})
+        off = text("UPDATE gateway_state SET is_online = false FROM gateway g WHERE g.id = gateway_id AND g.code = :c")
+        connection.execute(off, {"c": site.b.gateway_code})
+    shown = client.get("/data-quality").text
+    for words in ("due 2026-10-16", "clock not started", f"<code>{site.b.gateway_code}</code>", "offline"):
+        assert words in shown, words
+    assert "overdue 2026" not in shown
+
+
 def test_an_official_acknowledges_on_the_page(site: Site) -> None:
     client = signed_in(site, "official-a")
     path = f"/alerts/{site.a.alert_id}/acknowledge"
@@ -114,7 +223,9 @@ def test_an_enterprise_shows_its_days_with_gaps(site: Site) -> None:
     assert "104,512.75" in page
 
 
-@pytest.mark.parametrize("path", ["/", "/enterprises/{}", "/docs", "/problems/invalid"])
+@pytest.mark.parametrize(
+    "path", ["/", "/enterprises/{}", "/ranking", "/key-units", "/data-quality", "/docs", "/problems/invalid"]
+)
 def test_pages_load_nothing_from_elsewhere_and_carry_nothing_inline(site: Site, path: str) -> None:
     client = signed_in(site, "operator")
     page = client.get(path.format(site.a.enterprise_id)).text

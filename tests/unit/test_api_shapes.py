@@ -128,7 +128,7 @@ def test_numbers_are_rounded_half_to_even_for_showing() -> None:
     assert (number("1968.225"), number("-0.005"), number(None), percent("0.99873")) == (
         "1,968.22",
         "0.00",
-        "–",
+        "—",
         "99.87 %",
     )
 

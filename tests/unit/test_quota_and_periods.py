@@ -249,3 +249,23 @@ def test_quarters_add_up_to_the_year(figures: list[tuple[Decimal, Decimal]]) -> 
     year = total(months)
     assert sum((one.assessment.energy or 0 for one in quarters), Fraction(0)) == year.assessment.energy
     assert sum((one.output or 0 for one in quarters), Decimal(0)) == year.output
+
+
+@pytest.mark.parametrize(
+    ("written", "grain", "first", "end"),
+    [
+        ("2026-12", "month", date(2026, 12, 1), date(2027, 1, 1)),
+        ("2026-Q4", "quarter", date(2026, 10, 1), date(2027, 1, 1)),
+        ("2026-Q1", "quarter", date(2026, 1, 1), date(2026, 4, 1)),
+        ("2025", "year", date(2025, 1, 1), date(2026, 1, 1)),
+    ],
+)
+def test_a_calendar_period_is_read_and_written_alike(written: str, grain: str, first: date, end: date) -> None:
+    assert periods.calendar_period(written) == (grain, first, end)
+    assert periods.written_period(grain, first) == written
+
+
+@pytest.mark.parametrize("written", ["", "2026-13", "2026-Q5", "0000", "9999-12", "26", "2026-1", "２０２６"])
+def test_anything_else_is_no_calendar_period(written: str) -> None:
+    with pytest.raises(ValueError, match="is no period"):
+        periods.calendar_period(written)

@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from app.api.findings import REASONS
 from app.domain import validation
 from app.domain.calendar import day_start, month_published_at
+from app.domain.faults import REASONS
 from app.domain.metering import Installation, Meter, Reason, Service, Signal
 from app.domain.validation import FeederDay, Rule, UsageDay
 

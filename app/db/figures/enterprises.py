@@ -117,6 +117,21 @@ def gateways(connection: Connection, enterprise_id: int) -> list[dict[str, Any]]
     )
 
 
+def silent_gateways(connection: Connection, scope: Scope) -> list[dict[str, Any]]:
+    """Return the enabled gateways in scope that are not online, never heard of first, then the longest silent."""
+    rows = connection.execute(
+        text(
+            "SELECT g.code, g.enterprise_id, e.name_zh AS enterprise_name_zh, e.name_en AS enterprise_name_en,"
+            " s.is_online, s.seen_at, s.queue_depth, s.last_reading_at FROM gateway g"
+            " JOIN enterprise e ON e.id = g.enterprise_id LEFT JOIN gateway_state s ON s.gateway_id = g.id"
+            f" WHERE g.is_enabled AND NOT coalesce(s.is_online, false) AND {scope.enterprises_sql()}"
+            " ORDER BY s.seen_at NULLS FIRST, g.code"
+        ),
+        scope.parameters(),
+    ).mappings()
+    return [dict(row) for row in rows]
+
+
 def points(connection: Connection, enterprise_id: int, at: datetime) -> list[dict[str, Any]]:
     """Return the points with their assignment and meter at an instant and their last reading."""
     rows = connection.execute(

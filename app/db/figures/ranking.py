@@ -59,6 +59,33 @@ def ranking(
     return {"ranked": ranked, "left_out": left_out, "peers": _groups(ranked)}
 
 
+def subjects(connection: Connection, scope: Scope) -> list[dict[str, Any]]:
+    """Return the products of the lines in scope with their domain: what may be ranked."""
+    rows = connection.execute(
+        text(
+            "SELECT DISTINCT v.domain_no, v.domain_zh, v.domain_en, v.variant_key, v.product_zh, v.product_en,"
+            " v.indicator_zh FROM production_line l JOIN process_unit u ON u.id = l.process_unit_id"
+            " JOIN enterprise e ON e.id = u.enterprise_id JOIN catalogue_variant v ON v.variant_key = l.variant_key"
+            f" WHERE {scope.enterprises_sql()} ORDER BY v.domain_no NULLS LAST, v.variant_key"
+        ),
+        scope.parameters(),
+    ).mappings()
+    return [dict(row) for row in rows]
+
+
+def periods(connection: Connection, scope: Scope) -> list[tuple[str, date]]:
+    """Return the periods (grain, first day) of which lines in scope have a figure, the newest first."""
+    rows = connection.execute(
+        text(
+            "SELECT DISTINCT x.grain, x.period FROM ratio x JOIN production_line l ON l.id = x.line_id"
+            " JOIN process_unit u ON u.id = l.process_unit_id JOIN enterprise e ON e.id = u.enterprise_id"
+            f" WHERE {scope.enterprises_sql()} ORDER BY x.period DESC, x.grain"
+        ),
+        scope.parameters(),
+    )
+    return [(grain, period) for grain, period in rows]
+
+
 def _stored(connection: Connection, scope: Scope, question: Question) -> list[dict[str, Any]]:
     return ratios.list_ratios(
         connection,

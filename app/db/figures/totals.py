@@ -9,6 +9,7 @@ from app.db.figures.sums import CURRENT_ASSIGNMENT, LATEST_RATIO, district_on, e
 from app.db.scope import Scope
 from app.domain.calendar import month_of
 
+_SHARE_RECEIVED = "round(sum(x.windows_received)::numeric / nullif(sum(x.windows_expected), 0), 4)::text"
 STATUSES = ("at_benchmark", "between", "below_baseline", "unknown")
 
 
@@ -37,6 +38,22 @@ def summary(connection: Connection, scope: Scope, today: date) -> dict[str, Any]
         "energy_last_month": months[previous_month(today)],
         "lines_by_status": lines_by_status(connection, scope).get(None, dict.fromkeys(STATUSES, 0)),
     }
+
+
+def coverage(connection: Connection, scope: Scope, grain: str, start: date) -> dict[str, Any]:
+    """Return of everything in scope the metering windows expected, received and estimated in a day or month."""
+    table = {"day": "usage_day", "month": "usage_month"}[grain]
+    row = connection.execute(
+        text(
+            "SELECT coalesce(sum(x.windows_expected), 0)::bigint AS windows_expected,"
+            " coalesce(sum(x.windows_received), 0)::bigint AS windows_received,"
+            f" coalesce(sum(x.windows_estimated), 0)::bigint AS windows_estimated, {_SHARE_RECEIVED} AS measured_share"
+            f" FROM {table} x JOIN point p ON p.id = x.point_id JOIN gateway g ON g.id = p.gateway_id"
+            f" JOIN enterprise e ON e.id = g.enterprise_id WHERE x.{grain} = :start AND {scope.enterprises_sql()}"
+        ),
+        {"start": start, **scope.parameters()},
+    )
+    return dict(row.mappings().one())
 
 
 def previous_month(day: date) -> date:
