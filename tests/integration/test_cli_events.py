@@ -97,11 +97,12 @@ def test_what_is_wrong_is_said(nenghao: Nenghao, engine: Engine) -> None:
 
 def test_a_calendar_is_brought_in(nenghao: Nenghao, engine: Engine, tmp_path: Path) -> None:
     file = tmp_path / "days.csv"
-    file.write_text("day,is_workday,name_zh,source\n2026-10-01,false,测试,test\n2026-10-10,true,,test\n", "utf-8")
+    file.write_text("day,is_workday,name_zh,source\n2026-10-01,false,测试,test\n2029-10-13,true,,test\n", "utf-8")
     done, said, _ = nenghao("calendar", "import", str(file))
-    assert (done, said.splitlines()[-1]) == (0, "2 added, 0 changed, 0 removed, 0 unchanged")
+    assert (done, said.splitlines()[-1]) == (0, "1 added, 1 changed, 0 removed, 0 unchanged")
     file.write_text("day,is_workday,source\n2026-10-01,maybe,test\n", "utf-8")
     done, _, said = nenghao("calendar", "import", str(file))
     assert (done, "line 2, is_workday" in said) == (1, True)
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT count(*) FROM calendar_day")).scalar_one() == 2
+        sources = connection.execute(text("SELECT count(*) FROM calendar_day WHERE source = 'test'"))
+        assert sources.scalar_one() == 2
