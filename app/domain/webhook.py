@@ -130,7 +130,7 @@ def retry_after_s(header: str | None, now: datetime) -> float:
         return float(min(int(text[:9]), RETRY_AFTER_MAX_S))
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of twenty digits is no ValueError
         return 0.0
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max((at - now).total_seconds(), 0.0), float(RETRY_AFTER_MAX_S))
@@ -152,6 +152,8 @@ class Target:
 
 def parse_target(url: str) -> Target:
     """Return the parts of a webhook address, or raise RefusedTarget."""
+    if not url.isprintable() or " " in url:
+        raise RefusedTarget(f"{url!r}: an address has no spaces, line breaks or invisible characters, leave them out")
     try:
         parts = urlsplit(url)
         port = parts.port

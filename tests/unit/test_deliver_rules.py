@@ -95,6 +95,7 @@ def test_answers(answer, outcome):
         ("Thu, 01 Oct 2025 00:10:00 GMT", 0),
         ("999999999999", 86400),
         ("soon", 0),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0),
         ("-5", 0),
         (None, 0),
     ],
@@ -144,8 +145,12 @@ def test_private_networks_are_opened_by_name_and_half_private_names_are_refused(
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x/", "https://", "https://u:p@x/", "https://x/#f", "https://x:99999/", "//x/", "https://[::1/"]
-)
+    "url",
+    [
+        "ftp://x/", "https://", "https://u:p@x/", "https://x/#f", "https://x:99999/", "//x/", "https://[::1/",
+        "https://x/\r\nHost: y", "https://x/\ta", "https://x y/", "https://x/\0", "https://x\u202ey/", "https://x/\ud800",
+    ],
+)  # fmt: skip
 def test_addresses_that_are_no_webhook_address(url):
     with pytest.raises(webhook.RefusedTarget):
         webhook.parse_target(url)
