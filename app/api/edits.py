@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.quarantine import LANES
@@ -14,6 +14,7 @@ from app.db import inbox
 from app.errors import Invalid
 from app.intake import edits as intake
 from app.intake.edits import EditEntry
+from app.intake.registry_file import Moment
 
 router = APIRouter(prefix="/api/v1/edits", tags=["edits"])
 MOST_EDITS = 1000
@@ -89,9 +90,9 @@ def list_edits(
     gateway: Annotated[str, Query(max_length=63, examples=["gw-clinker-01"])],
     point: Annotated[str | None, Query(max_length=64, examples=["E001"])] = None,
     start: Annotated[
-        AwareDatetime | None, Query(alias="from", description="first instant; default: 92 days before the end")
+        Moment | None, Query(alias="from", description="first instant; default: 92 days before the end")
     ] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="end, excluded; default: now")] = None,
+    end: Annotated[Moment | None, Query(alias="to", description="end, excluded; default: now")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_EDITS, description="instants in one answer")] = 200,
 ) -> dict[str, Any]:
     """Every entry of each instant that was edited, revised or disputed, with who, when, why, and which one counts."""

@@ -13,6 +13,7 @@ from app.domain.calendar import business_day
 from app.errors import Invalid
 from app.intake import outputs as intake
 from app.intake.outputs import Kind, OutputEntry
+from app.intake.registry_file import Day
 
 router = APIRouter(prefix="/api/v1/outputs", tags=["outputs"])
 MOST_OUTPUTS = 10_000
@@ -102,8 +103,8 @@ def list_outputs(
     now: Now,
     line_id: Annotated[int | None, Query(ge=1, le=MAX_ID, examples=[7])] = None,
     kind: Kind | None = None,
-    first: Annotated[date | None, Query(alias="from", description="first day; default: 92 days ago")] = None,
-    last: Annotated[date | None, Query(alias="to", description="last day, included; default: today")] = None,
+    first: Annotated[Day | None, Query(alias="from", description="first day; default: 92 days ago")] = None,
+    last: Annotated[Day | None, Query(alias="to", description="last day, included; default: today")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_OUTPUTS)] = 1000,
 ) -> dict[str, Any]:
     """The latest revision of each output whose period starts in the stretch."""
