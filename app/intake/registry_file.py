@@ -227,7 +227,7 @@ def parse_text(text: str) -> RegistryFile:
     try:
         is_json = text.lstrip().startswith("{")
         content = json.loads(text) if is_json else yaml.load(text, TEXT_LOADER)  # noqa: S506 - makes text only
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    except (yaml.YAMLError, json.JSONDecodeError, RecursionError) as error:
         raise Invalid(
             f"the file is neither YAML nor JSON: {error}", detail_zh="文件不是合法的 YAML 或 JSON", errors=[]
         ) from error

@@ -182,6 +182,15 @@ def quarantine(engine: Engine, count: int) -> None:
         )
 
 
+def test_a_file_in_another_encoding_is_named_without_a_traceback(nenghao: Nenghao, tmp_path: Path) -> None:
+    from_excel = tmp_path / "outputs.csv"
+    from_excel.write_bytes("uscc,备注".encode("gbk"))
+    status, _, error = nenghao("outputs", "import", str(from_excel))
+    assert status == 1
+    assert "not UTF-8" in error
+    assert "Traceback" not in error
+
+
 def test_a_release_that_nobody_works_on_says_so(nenghao: Nenghao, engine: Engine) -> None:
     quarantine(engine, 3)
     assert "unknown_point" in nenghao("quarantine", "list", "--gateway", "gw-q")[1]
