@@ -28,6 +28,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Well-known prefix of NAT64: the last 32 bits are an IPv4 address that is reached through it.
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# What the library calls global and is not: protocol assignments (a cloud's metadata service is at 192.0.0.192), and the
+# private addresses of IPv6 before fc00::/7.
+NOT_PUBLIC = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv6Network("fec0::/10"))
 
 
 class RefusedTarget(ValueError):
@@ -181,7 +184,8 @@ def allowed_address(addresses: Iterable[str], target: Target, allowed: Sequence[
         inner = _inner(address)
         if any(inner in network for network in allowed if network.version == inner.version):
             continue
-        if not inner.is_global or inner.is_multicast or inner.is_reserved or inner.is_unspecified:
+        is_public = inner.is_global and not any(inner in network for network in NOT_PUBLIC)
+        if not is_public or inner.is_multicast or inner.is_reserved or inner.is_unspecified:
             raise RefusedTarget(
                 f"{target.host} is {address}, which is not public: add its network to"
                 " NENGHAO_WEBHOOK_ALLOWED_NETWORKS if it is yours"

@@ -226,6 +226,13 @@ def test_missing_settings_are_named(nenghao: Nenghao, monkeypatch: pytest.Monkey
     assert (status, "NENGHAO_DATABASE_URL" in err) == (1, True)
 
 
+def test_a_mistyped_network_is_named_at_the_start(nenghao: Nenghao, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NENGHAO_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.1/8")
+    settings.load.cache_clear()
+    status, _, err = nenghao("reference", "load")
+    assert (status, "NENGHAO_WEBHOOK_ALLOWED_NETWORKS" in err, "host bits set" in err) == (1, True, True)
+
+
 def test_broker_prepare_takes_the_password_from_a_file(nenghao: Nenghao, tmp_path: Path) -> None:
     secret = tmp_path / "ingest.password"
     secret.write_text("some-password\n")
