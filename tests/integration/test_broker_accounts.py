@@ -34,6 +34,9 @@ def test_a_gateway_uses_its_own_topics_alone(settings: Settings, pair: dict[str,
     with session(settings, own, password) as gateway:
         assert gateway.is_connected
         assert gateway.may_publish(f"nenghao/v1/{own}/up/live")
+        assert gateway.may_publish(f"nenghao/v1/{own}/up/backfill")
+        assert gateway.may_publish(f"nenghao/v1/{own}/up/state")
+        assert not gateway.may_publish(f"nenghao/v1/{own}/up/1")
         assert not gateway.may_publish(f"nenghao/v1/{other}/up/live")
         assert not gateway.may_publish(f"nenghao/v1/{own}/down/ack")
         assert not gateway.may_publish("$CONTROL/dynamic-security/v1")
