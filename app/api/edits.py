@@ -98,10 +98,7 @@ def list_edits(
     """Every entry of each instant that was edited, revised or disputed, with who, when, why, and which one counts."""
     gateway_id = inbox.gateway_in_scope(connection, caller.scope, gateway)
     until = end or now
-    try:
-        since = start or until - DEFAULT_RANGE
-    except OverflowError:
-        since = until
+    since = start or until - DEFAULT_RANGE
     if since > until:
         raise Invalid(
             f"from {since.isoformat()} is after to {until.isoformat()}",
