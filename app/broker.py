@@ -1,7 +1,9 @@
 """Accounts of gateways and of the service on the broker, through Mosquitto's dynamic security plugin.
 
-An account's name is the gateway's code; its one role lets it write only its own `up/#` and read only its own
-`down/#`. Passwords are made here, returned once, and kept nowhere but (hashed) in the broker.
+An account's name is the gateway's code; its one role lets it write only its own `up/live`, `up/backfill` and
+`up/state`, and read only its own `down/#`. It connects with its code as the client identifier and no other: whoever
+takes an identifier that is in use ends the session that has it, be it another gateway's or that of ingest (tried,
+Mosquitto 2.0.21). Passwords are made here, returned once, and kept nowhere but (hashed) in the broker.
 """
 
 import json
@@ -27,6 +29,7 @@ ANSWER_TIMEOUT_S = 15.0
 PASSWORD_BYTES = 24
 # The broker refuses packets over 256 KiB; a gateway takes two commands of at most 700 bytes.
 COMMANDS_PER_MESSAGE = 100
+UP_TOPICS = ("live", "backfill", "state")
 NAMES_PER_PAGE = 2000
 
 Command = dict[str, Any]
@@ -148,7 +151,10 @@ def ensure_gateway_accounts(settings: Settings, codes: Iterable[str]) -> dict[st
         existing = account_names(control)
         passwords = {code: secrets.token_urlsafe(PASSWORD_BYTES) for code in wanted if code not in existing}
         _write_roles(control, {f"gateway-{code}": _gateway_rights(code) for code in wanted})
-        _succeed(control.send([_create(code, passwords[code], f"gateway-{code}") for code in passwords]))
+        bound = [
+            {**_create(code, password, f"gateway-{code}"), "clientid": code} for code, password in passwords.items()
+        ]
+        _succeed(control.send(bound))
     return passwords
 
 
@@ -211,8 +217,9 @@ def _rights(*pairs: tuple[str, str]) -> list[dict[str, Any]]:
 
 def _gateway_rights(code: str) -> list[dict[str, Any]]:
     down = f"nenghao/v1/{code}/down/#"
+    # Each topic by name: under up/# one gateway could fill the broker's memory with retained messages.
     return _rights(
-        ("publishClientSend", f"nenghao/v1/{code}/up/#"),
+        *(("publishClientSend", f"nenghao/v1/{code}/up/{what}") for what in UP_TOPICS),
         ("subscribePattern", down),
         ("publishClientReceive", down),
     )

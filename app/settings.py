@@ -3,8 +3,10 @@
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.domain import webhook
 
 
 class Settings(BaseSettings):
@@ -32,6 +34,13 @@ class Settings(BaseSettings):
         False, description="let a level without a confirmed source open a violation"
     )
     log_format: str = Field("text", pattern="^(text|json)$")
+
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        """A mistyped network is seen at the start, not when the first notice cannot be sent."""
+        webhook.parse_networks(text)
+        return text
 
 
 @cache

@@ -15,6 +15,7 @@ from app.domain.calendar import business_day
 from app.errors import Invalid
 from app.intake import entered as intake
 from app.intake.entered import BudgetEntry
+from app.intake.registry_file import Day
 from app.intake.rows import Report
 
 router = APIRouter(prefix="/api/v1/budgets", tags=["budgets"])
@@ -109,7 +110,7 @@ def list_budgets(
     now: Now,
     year: Annotated[int | None, Query(ge=2000, le=2100, description="default: this year", examples=[2026])] = None,
     through: Annotated[
-        date | None, Query(description="last day counted; default: yesterday", examples=["2026-06-30"])
+        Day | None, Query(description="last day counted; default: yesterday", examples=["2026-06-30"])
     ] = None,
     enterprise_id: IdFilter = None,
     format: Format = "json",

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.quarantine import LANES
@@ -13,6 +13,7 @@ from app.db import inbox
 from app.errors import Invalid
 from app.intake import edits as intake
 from app.intake.edits import EditEntry
+from app.intake.registry_file import Moment
 
 router = APIRouter(prefix="/api/v1/edits", tags=["edits"])
 MOST_EDITS = 1000
@@ -87,18 +88,15 @@ def list_edits(
     gateway: Annotated[str, Query(max_length=63, examples=["gw-clinker-01"])],
     point: Annotated[str | None, Query(max_length=64, examples=["E001"])] = None,
     start: Annotated[
-        AwareDatetime | None, Query(alias="from", description="first instant; default: 92 days before the end")
+        Moment | None, Query(alias="from", description="first instant; default: 92 days before the end")
     ] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="end, excluded; default: now")] = None,
+    end: Annotated[Moment | None, Query(alias="to", description="end, excluded; default: now")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_EDITS, description="instants in one answer")] = 200,
 ) -> dict[str, Any]:
     """Every entry of each instant that was edited, revised or disputed, with who, when, why, and which one counts."""
     gateway_id = inbox.gateway_in_scope(connection, caller.scope, gateway)
     until = end or now
-    try:
-        since = start or until - edits_db.DEFAULT_RANGE
-    except OverflowError:
-        since = until
+    since = start or until - edits_db.DEFAULT_RANGE
     if since > until:
         raise Invalid(
             f"from {since.isoformat()} is after to {until.isoformat()}",

@@ -12,6 +12,7 @@ from app.api.shapes import Answer, Instant
 from app.db import gaps
 from app.domain.calendar import business_day
 from app.errors import Invalid
+from app.intake.registry_file import Day
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["receipts"])
 LONGEST_DAYS = 400
@@ -67,8 +68,8 @@ def get_gaps(
     caller: Annotated[Caller, Depends(allow(*EVERYONE))],
     connection: Transaction,
     now: Now,
-    start: Annotated[date | None, Query(alias="from", description="first day; default: 31 days before the end")] = None,
-    end: Annotated[date | None, Query(alias="to", description="end, excluded; default: through today")] = None,
+    start: Annotated[Day | None, Query(alias="from", description="first day; default: 31 days before the end")] = None,
+    end: Annotated[Day | None, Query(alias="to", description="end, excluded; default: through today")] = None,
 ) -> dict[str, Any]:
     """Every day of the range stands in it, also one on which nothing came. At most 400 days."""
     gateway = gaps.gateway_id(connection, caller.scope, code)

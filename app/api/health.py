@@ -6,7 +6,7 @@ from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.shapes import Answer
-from app.db import migrations
+from app.db import migrations, reference
 
 router = APIRouter(tags=["health"])
 
@@ -34,11 +34,11 @@ def get_live() -> dict[str, str]:
 
 @router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}}, summary="Can it work 就绪")
 def get_ready(request: Request, response: Response) -> dict[str, str | list[str]]:
-    """Database reachable and migrated to the revision that this service was built for."""
+    """Database reachable, migrated to the revision that this service was built for, official tables loaded."""
     missing = []
     try:
         with request.app.state.engine.connect() as connection:
-            lack = migrations.behind(connection)
+            lack = migrations.behind(connection) or reference.lacking(connection)
     except SQLAlchemyError:
         lack = "the database does not answer: check NENGHAO_DATABASE_URL and that the server runs"
     if lack:

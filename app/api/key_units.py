@@ -17,6 +17,7 @@ from app.domain.key_units import Post, tier_of
 from app.domain.rounding import plain
 from app.intake import key_units as intake
 from app.intake.key_units import EnergyManagerEntry, KeyUnitEntry
+from app.intake.registry_file import Day
 from app.intake.rows import Report
 
 router = APIRouter(prefix="/api/v1", tags=["key units"])
@@ -282,7 +283,7 @@ def get_post_compliance(
     caller: Annotated[Caller, Depends(allow(*EVERYONE))],
     connection: Transaction,
     now: Now,
-    on: Annotated[date | None, Query(description="as of this day; default: today", examples=["2026-10-15"])] = None,
+    on: Annotated[Day | None, Query(description="as of this day; default: today", examples=["2026-10-15"])] = None,
     format: Format = "json",
     excel: Excel = False,
 ) -> Any:

@@ -3,12 +3,13 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from app.api.access import Caller, Now, Transaction, allow
 from app.api.shapes import MAX_ID, Answer, Cursor, Id, Instant, Limit, decode_cursor, next_cursor
 from app.db import access
 from app.errors import Invalid
+from app.intake.registry_file import Moment
 
 router = APIRouter(prefix="/api/v1", tags=["keys"])
 Role = Literal["operator", "regulator", "official", "enterprise", "gateway"]
@@ -37,7 +38,7 @@ class NewKey(Answer):
     role: Role = Field(examples=["official"])
     district_code: str | None = Field(None, pattern=r"^\d{6}$", examples=["120119"])
     enterprise_id: int | None = Field(None, ge=1, le=MAX_ID)
-    expires_at: AwareDatetime | None = Field(None, examples=["2027-10-01T00:00:00+08:00"])
+    expires_at: Moment | None = Field(None, examples=["2027-10-01T00:00:00+08:00"])
 
 
 class MadeKey(Key):

@@ -13,6 +13,7 @@ from app.domain.calendar import business_day
 from app.errors import Invalid
 from app.intake import outputs as intake
 from app.intake.outputs import Kind, OutputEntry
+from app.intake.registry_file import Day
 
 router = APIRouter(prefix="/api/v1/outputs", tags=["outputs"])
 MOST_OUTPUTS = 10_000
@@ -129,10 +130,10 @@ def list_outputs(
     line_id: Annotated[int | None, Query(ge=1, le=MAX_ID, examples=[7])] = None,
     kind: Kind | None = None,
     first: Annotated[
-        date | None, Query(alias="from", description="first day; default: 92 days ago", examples=["2026-10-01"])
+        Day | None, Query(alias="from", description="first day; default: 92 days ago", examples=["2026-10-01"])
     ] = None,
     last: Annotated[
-        date | None, Query(alias="to", description="last day, included; default: today", examples=["2026-10-31"])
+        Day | None, Query(alias="to", description="last day, included; default: today", examples=["2026-10-31"])
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_OUTPUTS)] = 1000,
 ) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.csv_export import DOCUMENTED, Excel, Format, csv_response
 from app.api.ranges import AsOf
 from app.api.ratios import CSV_COLUMNS, DomainFilter, Ratio, Status, VariantFilter
-from app.api.shapes import Answer, DistrictFilter, Exact, Id, IdFilter
+from app.api.shapes import MONTH_PATTERN, Answer, DistrictFilter, Exact, Id, IdFilter
 from app.db import levels
 from app.db.figures import enterprises
 from app.db.figures.as_of import check_published
@@ -27,7 +27,7 @@ GrainAsked = Annotated[
 MonthAsked = Annotated[
     str | None,
     Query(
-        pattern=r"^\d{4}-(0[1-9]|1[0-2])$",
+        pattern=MONTH_PATTERN,
         description="a month that names the period; default: the last that is over",
         examples=["2026-10"],
     ),

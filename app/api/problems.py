@@ -17,6 +17,8 @@ from app.errors import Conflict, Forbidden, Invalid, NotFound, Problem, Unauthen
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
+# So many breaches are listed, as in the ack of a message: a body of a few kilobytes must not make an answer of many.
+MOST_ERRORS = 1000
 
 
 class MethodNotAllowed(Problem):
@@ -104,7 +106,8 @@ class ProblemBody(BaseModel):
     detail: str = Field(description="what was wrong, where, what to do", examples=["1 处不合规则，见 errors"])
     instance: str = Field(description="path of the request", examples=["/api/v1/usage"])
     request_id: str = Field(description="also in X-Request-ID and in the service's log", examples=["3f9a41c07e52"])
-    errors: list[ErrorItem] | None = Field(None, description="every breach, where there may be several")
+    errors: list[ErrorItem] | None = Field(None, description="every breach, up to 1000")
+    errors_total: int | None = Field(None, description="where there are more than 1000: how many in all")
 
 
 # What the service says in such a case, as it says it.
@@ -158,6 +161,8 @@ def body_of(request: Request, problem: Problem) -> dict[str, Any]:
     extra = dict(problem.extra)
     detail_zh = extra.pop("detail_zh", problem.detail)
     extra.pop("headers", None)
+    if len(errors := extra.get("errors", [])) > MOST_ERRORS:
+        extra |= {"errors": errors[:MOST_ERRORS], "errors_total": len(errors)}
     return {
         "type": f"/problems/{problem.slug}",
         "title": problem.title_zh if is_zh else problem.title_en,

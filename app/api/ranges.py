@@ -1,14 +1,15 @@
 """The range of a question: grain, from, to, and the limit on how much one answer may hold."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import Query
-from pydantic import AwareDatetime
 
 from app.api.access import Now
 from app.db.figures.as_of import check_published
 from app.domain.grid import Grid, grid
 from app.errors import Invalid
+from app.intake.registry_file import Moment
 
 Grain = Annotated[
     Literal["hour", "day", "month"],
@@ -19,7 +20,7 @@ LIMIT_VALUES = 50_000
 
 
 AsOf = Annotated[
-    AwareDatetime | None,
+    Moment | None,
     Query(
         description="answer with what was known at this instant: published days and months only; a day is published at"
         " noon of the next day, a month on the 5th of the next month",
@@ -75,7 +76,7 @@ def check_size(asked: Grid, series: int) -> None:
         )
 
 
-def check_as_of(asked: Grid, as_of: AwareDatetime | None) -> None:
+def check_as_of(asked: Grid, as_of: datetime | None) -> None:
     """Raise Invalid when `as_of` asks for what was not published then."""
     if as_of is not None:
         last = asked.starts()[-1]

@@ -89,7 +89,7 @@ CSV_COLUMNS = ["rank", *(name for name in Compared.model_fields if name != "corr
 
 def asked_period(
     month: Month = None,
-    quarter: Annotated[str | None, Query(pattern=r"^\d{4}-Q[1-4]$", examples=["2026-Q3"])] = None,
+    quarter: Annotated[str | None, Query(pattern=r"^(19|20|21)[0-9]{2}-Q[1-4]$", examples=["2026-Q3"])] = None,
     year: Annotated[int | None, Query(ge=2000, le=2100, description="calendar year", examples=[2025])] = None,
 ) -> tuple[str, date, date]:
     """Return grain, first day and end (excluded) of the one period that is asked for."""

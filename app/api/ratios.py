@@ -9,7 +9,16 @@ from pydantic import Field
 from app.api.access import EVERYONE, Caller, Transaction, allow
 from app.api.csv_export import DOCUMENTED, Excel, Format, csv_response
 from app.api.ranges import AsOf
-from app.api.shapes import Answer, DistrictFilter, Exact, IdFilter, Instant, Month, month_start
+from app.api.shapes import (
+    MONTH_PATTERN,
+    Answer,
+    DistrictFilter,
+    Exact,
+    IdFilter,
+    Instant,
+    Month,
+    month_start,
+)
 from app.db.figures import ratios
 from app.db.figures.as_of import check_published
 from app.domain.calendar import next_month
@@ -145,7 +154,7 @@ def list_ratios(
     grain: Annotated[Literal["month", "quarter", "year"], Query(description="calendar period")] = "month",
     from_month: Month = None,
     to_month: Annotated[
-        str | None, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="last month, included", examples=["2026-10"])
+        str | None, Query(pattern=MONTH_PATTERN, description="last month, included", examples=["2026-10"])
     ] = None,
     as_of: AsOf = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_ROWS, description="rows in the answer; see is_cut")] = 1000,

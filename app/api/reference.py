@@ -4,12 +4,13 @@ from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from app.api.access import EVERYONE, Caller, Transaction, allow
 from app.api.ratios import DomainFilter
 from app.api.shapes import Answer, Exact, Instant
 from app.db.figures import reference
+from app.intake.registry_file import Day, Moment
 
 router = APIRouter(prefix="/api/v1/reference", tags=["reference"])
 
@@ -139,9 +140,9 @@ class EmissionFactor(Citation):
     factor_unit: str = Field(examples=["tCO2/t (= kgCO2/kg)"])
 
 
-OnDay = Annotated[date | None, Query(description="in force on this day", examples=["2026-10-01"])]
+OnDay = Annotated[Day | None, Query(description="in force on this day", examples=["2026-10-01"])]
 KnownAt = Annotated[
-    AwareDatetime | None,
+    Moment | None,
     Query(description="as it was known at this instant", examples=["2026-11-10T00:00:00+08:00"]),
 ]
 

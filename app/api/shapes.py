@@ -40,9 +40,8 @@ Limit = Annotated[int, Query(ge=1, le=500, description="rows in one page")]
 DistrictFilter = Annotated[
     str | None, Query(pattern=r"^\d{6}$", description="district code (GB/T 2260)", examples=["120102"])
 ]
-Month = Annotated[
-    str | None, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="calendar month", examples=["2026-10"])
-]
+MONTH_PATTERN = r"^(19|20|21)[0-9]{2}-(0[1-9]|1[0-2])$"
+Month = Annotated[str | None, Query(pattern=MONTH_PATTERN, description="calendar month", examples=["2026-10"])]
 
 
 class Answer(BaseModel):

@@ -296,6 +296,10 @@ def main() -> None:
         for item in error.errors(include_url=False):
             err.print(f"  NENGHAO_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}", markup=False)
         raise SystemExit(1) from error
+    except UnicodeDecodeError as error:
+        what = f"error: the file is not UTF-8 ({error.reason} at byte {error.start}): in Excel, save it as CSV UTF-8"
+        err.print(what, markup=False, style="red")
+        raise SystemExit(1) from error
     except OperationalError as error:
         err.print(f"error: the database does not answer: {error.orig}", markup=False, style="red")
         raise SystemExit(1) from error

@@ -91,8 +91,17 @@ def _check_scope(
 ) -> None:
     if role not in ROLES:
         raise Invalid(f"role {role!r} is unknown: use one of {', '.join(ROLES)}", detail_zh=f"没有角色 {role}")
-    if role == "official" and district_code is None:
-        raise Invalid("an official needs a district_code", detail_zh="区级人员须指定 district_code")
+    if not name.isprintable():
+        raise Invalid(
+            "a name has no line breaks or invisible characters: it is what the audit shows",
+            detail_zh="名称不能含换行或不可见字符",
+        )
+    # An operator of one district could make itself a key for the city: keys, imports and releases know no districts.
+    if (role == "official") != (district_code is not None):
+        raise Invalid(
+            "a district_code goes with the role official, and only with it",
+            detail_zh="district_code 仅用于且必须用于角色 official",
+        )
     if (role == "enterprise") != (enterprise_id is not None):
         raise Invalid(
             "an enterprise_id goes with the role enterprise, and only with it",

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from app.db.scope import CITY, Scope
 from app.domain import webhook
+from app.domain.calendar import BUSINESS_ZONE
 from app.domain.webhook import NextStep, Outcome
 from app.errors import Conflict, Invalid, NotFound
 
@@ -201,19 +202,34 @@ def _breach(location: str, message: str) -> dict[str, str]:
 
 
 def rotate(connection: Connection, endpoint_id: int, secret: str, now: datetime) -> datetime:
-    """Give an endpoint a new secret; both sign until the instant returned, so that the receiver can change over."""
+    """Give an endpoint a new secret; both sign until the instant returned, so that the receiver can change over.
+
+    Only two sign: a second rotation before that would silence the secret that the receiver may still have (a form sent
+    twice is enough), so it raises Conflict.
+    """
     try:
         webhook.parse_secret(secret)
     except ValueError as error:
         raise Invalid(str(error), errors=[_breach("secret", str(error))]) from error
     until = now + webhook.ROTATION_OVERLAP
     changed = connection.execute(
-        text("UPDATE endpoint SET previous_secret = secret, previous_until = :until, secret = :secret WHERE id = :id"),
-        {"id": endpoint_id, "secret": secret, "until": until},
+        text(
+            "UPDATE endpoint SET previous_secret = secret, previous_until = :until, secret = :secret"
+            " WHERE id = :id AND (previous_until IS NULL OR previous_until <= :now)"
+        ),
+        {"id": endpoint_id, "secret": secret, "until": until, "now": now},
     )
-    if changed.rowcount == 0:
+    if changed.rowcount:
+        return until
+    known = connection.execute(text("SELECT previous_until FROM endpoint WHERE id = :id"), {"id": endpoint_id}).scalar()
+    if known is None:
         raise NotFound(f"there is no endpoint {endpoint_id}")
-    return until
+    shown = known.astimezone(BUSINESS_ZONE).isoformat(timespec="seconds")
+    raise Conflict(
+        f"endpoint {endpoint_id} is changing its secret: two sign until {shown}, a third would end the first. If the"
+        " new one is lost or leaked, switch this endpoint off and add another",
+        detail_zh=f"端点 {endpoint_id} 正在轮换密钥：至 {shown} 两个密钥同时有效。新密钥若丢失或泄露，请停用后新建端点",
+    )
 
 
 def set_enabled(connection: Connection, endpoint_id: int, *, is_enabled: bool, reason: str | None = None) -> None:

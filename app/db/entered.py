@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from app.db.figures.sums import exact
 from app.db.scope import Scope
+from app.errors import Unavailable
 
 # Revisions are counted up from what is there; one report at a time keeps the count right.
 REPORT_LOCK = 7_230_028
@@ -154,7 +155,7 @@ def targets(connection: Connection, scope: Scope, target_key: str | None = None)
 
 
 def policy_target(connection: Connection, target_key: str) -> dict[str, Any]:
-    """Return a row of the plan: its value, years, source and confidence."""
+    """Return a row of the plan: its value, years, source and confidence; Unavailable where it was never loaded."""
     row = connection.execute(
         text(
             "SELECT target_key, name_zh, name_en, value, unit, base_year, target_year, source, confidence"
@@ -162,7 +163,13 @@ def policy_target(connection: Connection, target_key: str) -> dict[str, Any]:
         ),
         {"key": target_key},
     ).mappings()
-    return dict(row.one())
+    found = row.one_or_none()
+    if found is None:
+        raise Unavailable(
+            f"target {target_key} of the plan is not there: run `nenghao reference load`",
+            detail_zh=f"缺少规划目标 {target_key}：请运行 nenghao reference load",
+        )
+    return dict(found)
 
 
 def budgets(

@@ -47,6 +47,13 @@ class TableReport:
     unchanged: int
 
 
+def lacking(connection: Connection) -> str | None:
+    """Return what is missing where the official tables were never loaded; None when they are there."""
+    if connection.execute(text("SELECT EXISTS (SELECT 1 FROM policy_target)")).scalar_one():
+        return None
+    return "the official tables are not loaded: run nenghao reference load"
+
+
 def upsert(connection: Connection, table: str, rows: Iterable[Any]) -> TableReport:
     """Bring the rows (dataclass instances) of one reference table in; rows that are not given stay."""
     counts = {"inserted": 0, "updated": 0, "unchanged": 0}

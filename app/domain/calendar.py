@@ -6,6 +6,9 @@ from zoneinfo import ZoneInfo
 
 BUSINESS_ZONE = ZoneInfo("Asia/Shanghai")
 HOUR = timedelta(hours=1)
+# Days that a registry, a report or a question may name. Beyond lies a mistyped year, and at the years 1 and 9999 the
+# end of the arithmetic: the month before or after a day must exist.
+FIRST_DAY, LAST_DAY = date(1900, 1, 1), date(2199, 12, 31)
 
 
 def business_day(at: datetime) -> date:

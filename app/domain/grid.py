@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from app.domain.calendar import (
+    FIRST_DAY,
     HOUR,
+    LAST_DAY,
     business_day,
     day_bounds,
     day_start,
@@ -103,6 +105,7 @@ def _bound(grain: str, written: str, name: str) -> date | datetime:
             day = date.fromisoformat(written)
         else:
             return _instant(grain, datetime.fromisoformat(written), name)
+        _check_year(day)
     except ValueError as error:
         raise ValueError(f"{name} is {written!r}: write a day such as 2026-10-01 ({error})") from None
     if grain == "hour":
@@ -112,11 +115,17 @@ def _bound(grain: str, written: str, name: str) -> date | datetime:
     return day
 
 
+def _check_year(day: date) -> None:
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise ValueError(f"the year must be {FIRST_DAY.year} to {LAST_DAY.year}")
+
+
 def _instant(grain: str, at: datetime, name: str) -> datetime:
     if grain != "hour":
         raise ValueError(f"an instant is for hours only, a {grain} is written as its day")
     if at.tzinfo is None:
         raise ValueError("an instant needs its zone, such as +08:00 (in an address the + is written %2B)")
+    _check_year(at.date())
     if hour_ceiling(at) != at:
         raise ValueError("an instant must be on the full hour")
     return at.astimezone(UTC)

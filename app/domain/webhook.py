@@ -28,6 +28,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Well-known prefix of NAT64: the last 32 bits are an IPv4 address that is reached through it.
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# What the library calls global and is not: protocol assignments (a cloud's metadata service is at 192.0.0.192), and the
+# private addresses of IPv6 before fc00::/7.
+NOT_PUBLIC = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv6Network("fec0::/10"))
 
 
 class RefusedTarget(ValueError):
@@ -130,7 +133,7 @@ def retry_after_s(header: str | None, now: datetime) -> float:
         return float(min(int(text[:9]), RETRY_AFTER_MAX_S))
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of twenty digits is no ValueError
         return 0.0
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max((at - now).total_seconds(), 0.0), float(RETRY_AFTER_MAX_S))
@@ -152,6 +155,8 @@ class Target:
 
 def parse_target(url: str) -> Target:
     """Return the parts of a webhook address, or raise RefusedTarget."""
+    if not url.isprintable() or " " in url:
+        raise RefusedTarget(f"{url!r}: an address has no spaces, line breaks or invisible characters, leave them out")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -179,7 +184,8 @@ def allowed_address(addresses: Iterable[str], target: Target, allowed: Sequence[
         inner = _inner(address)
         if any(inner in network for network in allowed if network.version == inner.version):
             continue
-        if not inner.is_global or inner.is_multicast or inner.is_reserved or inner.is_unspecified:
+        is_public = inner.is_global and not any(inner in network for network in NOT_PUBLIC)
+        if not is_public or inner.is_multicast or inner.is_reserved or inner.is_unspecified:
             raise RefusedTarget(
                 f"{target.host} is {address}, which is not public: add its network to"
                 " NENGHAO_WEBHOOK_ALLOWED_NETWORKS if it is yours"

@@ -12,7 +12,7 @@ from app.db import access, corrections, stale
 from app.db.scope import Scope
 from app.domain.calendar import business_day, day_start, month_of, next_month
 from app.intake.outputs import LineName, Lines, Reported, whole_period
-from app.intake.registry_file import Breach, Entry, Path, refusal
+from app.intake.registry_file import Breach, Day, Entry, Path, refusal
 
 CAUSE = "correction"
 
@@ -23,7 +23,7 @@ class CorrectionEntry(Entry):
     line: LineName | None = None
     line_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(default=None, examples=[7])
     input_key: str = Field(max_length=64, examples=["clinker_share"])
-    from_month: Annotated[date, BeforeValidator(whole_period)] = Field(
+    from_month: Annotated[Day, BeforeValidator(whole_period)] = Field(
         description="first day of the month from which it holds; 2026-10 will do", examples=["2026-10-01"]
     )
     value: Annotated[Decimal, Field(max_digits=20)] | None = Field(default=None, examples=["78.5"])

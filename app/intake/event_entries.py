@@ -1,12 +1,11 @@
 """What is stated of an event of a meter or a point. The same models check the bodies of the API."""
 
-from datetime import date
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from app.intake.registry_file import Entry, Positive
+from app.intake.registry_file import Day, Entry, Moment, Positive
 
 Code = Annotated[str, Field(min_length=1, max_length=64)]
 Digits = Annotated[int, Field(ge=1, le=14)]
@@ -18,7 +17,7 @@ class Event(Entry):
 
     gateway: Code = Field(examples=["gw-clinker-01"])
     point: Code = Field(examples=["E001"])
-    at: AwareDatetime = Field(examples=["2026-10-01T10:30:00+08:00"])
+    at: Moment = Field(examples=["2026-10-01T10:30:00+08:00"])
     reason: Annotated[str, Field(min_length=1, max_length=500)] = Field(examples=["meter burnt out"])
     evidence: Annotated[str, Field(max_length=500)] | None = Field(default=None, examples=["work order 2026-1013"])
 
@@ -39,7 +38,7 @@ class Replacement(Event):
     multiplier: Positive | None = None
     digits: Digits | None = None
     rated_load: Positive | None = None
-    verified_until: date | None = None
+    verified_until: Day | None = None
 
 
 class MultiplierChange(Event):
@@ -65,7 +64,7 @@ class MeterCorrection(Event):
     rated_load: Positive | None = None
     initial_register: Register | None = None
     final_register: Register | None = None
-    verified_until: date | None = None
+    verified_until: Day | None = None
 
 
 class Move(Event):

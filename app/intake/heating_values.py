@@ -14,7 +14,7 @@ from app.db.scope import Scope
 from app.domain.calendar import business_day, month_bounds
 from app.errors import Invalid
 from app.intake.outputs import Reported, whole_period
-from app.intake.registry_file import Breach, Code, Entry, Path, refusal
+from app.intake.registry_file import Breach, Code, Day, Entry, Path, refusal
 
 CAUSE = "heating_value"
 # Outside this a value is in another unit (MJ, kcal): blast furnace gas has some 3,000 kJ/m3, hydrogen 120,000 kJ/kg.
@@ -37,7 +37,7 @@ class LotEntry(Entry):
     process_unit: UnitName | None = None
     process_unit_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
     carrier: str = Field(examples=["raw_coal"])
-    month: Annotated[date, BeforeValidator(whole_period)] = Field(
+    month: Annotated[Day, BeforeValidator(whole_period)] = Field(
         description="month in which it was used; 2026-10 will do", examples=["2026-10-01"]
     )
     lot: Annotated[str, Field(min_length=1, max_length=64, examples=["2026-10-A"])]
@@ -48,7 +48,7 @@ class LotEntry(Entry):
         description="lower heating value as received, in kJ per kg (per m3, for a gas)",
         examples=["21000"],
     )
-    sampled_on: date | None = None
+    sampled_on: Day | None = None
     evidence: Annotated[str, Field(min_length=1, max_length=500, description="laboratory report: number, who, where")]
     reason: Annotated[str, Field(max_length=500)] = ""
 

@@ -1,7 +1,6 @@
 """The yearly list of key energy-using units and their energy managers: checked as a whole, audited change by change."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -10,7 +9,7 @@ from sqlalchemy import Connection
 from app.db import access, entered, key_units
 from app.db.scope import Scope
 from app.intake.entered import Source, Year
-from app.intake.registry_file import Breach, CreditCode, Entry, Path, refusal
+from app.intake.registry_file import Breach, CreditCode, Day, Entry, Path, refusal
 from app.intake.rows import Report, Row, repeated
 
 
@@ -32,9 +31,9 @@ class EnergyManagerEntry(Entry):
     title: Annotated[
         str, Field(max_length=100, description="technical title, at least intermediate", examples=["工程师"])
     ] = ""
-    appointed_on: date = Field(examples=["2025-03-01"])
-    expires_on: date | None = Field(default=None, description="last day of the term", examples=["2028-02-29"])
-    filed_on: date | None = Field(default=None, description="filed with the energy authority", examples=["2025-03-10"])
+    appointed_on: Day = Field(examples=["2025-03-01"])
+    expires_on: Day | None = Field(default=None, description="last day of the term", examples=["2028-02-29"])
+    filed_on: Day | None = Field(default=None, description="filed with the energy authority", examples=["2025-03-10"])
 
     @model_validator(mode="after")
     def _in_order(self) -> "EnergyManagerEntry":

@@ -5,12 +5,10 @@ an edition stands beside the former ones with its own `valid_from`, and a row th
 version. So old periods keep the edition they were judged by.
 """
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -20,12 +18,15 @@ from sqlalchemy import Connection
 from app.db import access, levels
 from app.db.levels import Change
 from app.domain.benchmark import Direction, Status, level_of_month, status
+from app.domain.calendar import FIRST_DAY, LAST_DAY
 from app.domain.quota import Side
 from app.errors import Invalid
 from app.intake.registry_file import Breach, Path, refusal
+from app.intake.rows import MOST_BREACHES, CsvFile
 from app.reference import tables
 
 CAUSE = "edition"
+MOST_DIGITS = 20
 CORRECTED_LEVELS = ("1", "2", "3", "benchmark", "baseline")
 
 
@@ -99,16 +100,18 @@ class _File:
 
 
 def _parse(content: str) -> _File:
-    reader = csv.DictReader(io.StringIO(content.removeprefix("\ufeff")))
-    table = _table_of(reader.fieldnames or ())
+    records = CsvFile(content)
+    table = _table_of(records.columns)
     row_type = tables.FILES[table][1]
     file = _File(table, {}, [], {})
-    for number, record in enumerate(reader):
-        file.places["rows", number] = f"line {reader.line_num}"
+    for number, (place, record) in enumerate(records):
+        file.places["rows", number] = place
+        if len(file.breaches) > MOST_BREACHES:
+            break
         values, faults = tables.converted({k: v for k, v in record.items() if k is not None}, row_type)
         if None in record:
             faults.append(("", "the line has more cells than there are columns"))
-        faults += [(name, f"{v} is not a number") for name, v in values.items() if _is_odd(v)]
+        faults += [(name, fault) for name, v in values.items() if (fault := _odd(v))]
         file.breaches.extend((("rows", number, column), message) for column, message in faults)
         if not faults:
             file.rows[number] = row_type(**values)
@@ -117,8 +120,13 @@ def _parse(content: str) -> _File:
     return file
 
 
-def _is_odd(value: object) -> bool:
-    return isinstance(value, Decimal) and not value.is_finite()
+def _odd(value: object) -> str | None:
+    """Return what is wrong with a number or a day that nothing could compute with."""
+    if isinstance(value, Decimal) and not (value.is_finite() and -MOST_DIGITS < value.adjusted() < MOST_DIGITS):
+        return f"{value} is not a number of at most {MOST_DIGITS} digits"
+    if isinstance(value, date) and not FIRST_DAY <= value <= LAST_DAY:
+        return f"{value} is not of the years {FIRST_DAY.year} to {LAST_DAY.year}"
+    return None
 
 
 def _table_of(columns: Sequence[str]) -> str:

@@ -1,7 +1,5 @@
 """Outputs reported by or for enterprises: checked as a whole, kept as revisions, and the ratios they make stale."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,7 +14,8 @@ from app.db import outputs as outputs_db
 from app.db.scope import Scope
 from app.domain.calendar import business_day, day_start, month_of, next_month
 from app.errors import Invalid
-from app.intake.registry_file import Breach, Code, Entry, Path, refusal, sentence
+from app.intake.registry_file import Breach, Code, Day, Entry, Path, refusal, sentence
+from app.intake.rows import MOST_BREACHES, CsvFile
 
 CAUSE = "output"
 CSV_COLUMNS = ("uscc", "process_unit", "line", "kind", "grain", "period", "value", "unit")
@@ -50,7 +49,7 @@ class OutputEntry(Entry):
     line_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(default=None, examples=[7])
     kind: Kind = "production"
     grain: Grain
-    period: Annotated[date, BeforeValidator(whole_period)] = Field(
+    period: Annotated[Day, BeforeValidator(whole_period)] = Field(
         description="the day, or the first day of the month or year; 2026-10 will do for a month",
         examples=["2026-10-01"],
     )
@@ -89,15 +88,17 @@ def parse_csv(content: str) -> tuple[list[OutputEntry], dict[Path, str]]:
 
     Columns: uscc, process_unit, line, kind, grain, period, value, unit, and reason if wanted.
     """
-    reader = csv.DictReader(io.StringIO(content))
-    missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or ())]
+    file = CsvFile(content)
+    missing = [name for name in CSV_COLUMNS if name not in file.columns]
     if missing:
         raise Invalid(f"the file has no column {', '.join(missing)}; needed are {', '.join(CSV_COLUMNS)}", errors=[])
     entries: list[OutputEntry] = []
     breaches: list[Breach] = []
     places: dict[Path, str] = {}
-    for number, row in enumerate(reader):
-        places["outputs", number] = f"line {reader.line_num}"
+    for number, (place, row) in enumerate(file):
+        places["outputs", number] = place
+        if len(breaches) > MOST_BREACHES:
+            break
         line = {"uscc": row.pop("uscc"), "process_unit": row.pop("process_unit"), "code": row.pop("line")}
         try:
             entries.append(OutputEntry.model_validate({**row, "line": line}))

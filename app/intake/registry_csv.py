@@ -4,12 +4,12 @@ Every file has a column `uscc`; points name their `gateway`, installations and a
 other columns are the fields of the entry. Errors name the file and the line.
 """
 
-import csv
 from pathlib import Path as FilePath
 from typing import Any
 
 from app.errors import Invalid
 from app.intake.registry_file import Path, RegistryFile, check_shape
+from app.intake.rows import CsvFile
 
 # file name: (list it fills, columns that lead to its owner)
 FILES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -71,13 +71,12 @@ def parse_folder(source: FilePath) -> tuple[RegistryFile, dict[Path, str]]:
 
 
 def _read(file: FilePath, tree: _Tree) -> None:
-    with file.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.DictReader(handle)
-        missing = {*FILES[file.name][1], "uscc"} - set(reader.fieldnames or ())
-        if missing:
-            raise Invalid(f"{file.name}: no column {', '.join(sorted(missing))}", errors=[])
-        for row in reader:
-            place = f"{file.name} line {reader.line_num}"
-            if None in row or None in row.values():
-                raise Invalid(f"{place}: not as many cells as the header has columns", errors=[])
-            tree.add(file.name, row, place)
+    records = CsvFile(file.read_text(encoding="utf-8-sig"))
+    missing = {*FILES[file.name][1], "uscc"} - set(records.columns)
+    if missing:
+        raise Invalid(f"{file.name}: no column {', '.join(sorted(missing))}", errors=[])
+    for line, row in records:
+        place = f"{file.name} {line}"
+        if None in row or None in row.values():
+            raise Invalid(f"{place}: not as many cells as the header has columns", errors=[])
+        tree.add(file.name, row, place)

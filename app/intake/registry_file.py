@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.domain import credit_code
+from app.domain.calendar import FIRST_DAY, LAST_DAY, day_bounds, day_start
 from app.errors import Invalid
 
 # With it every scalar is text: 120101 stays a code, `no` a name, and 0611 is no octal number. Ten times faster in C.
@@ -41,7 +42,11 @@ CreditCode = Annotated[
     str, AfterValidator(credit_code.check), Field(description="统一社会信用代码", examples=["91120000MA0000001Q"])
 ]
 GatewayCode = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$", examples=["gw-clinker-01"])]
-Positive = Annotated[Decimal, Field(gt=0)]
+# A double has 15 digits; the bound keeps 1e100000 out, which the database would take and nothing could compute with.
+Positive = Annotated[Decimal, Field(gt=0, max_digits=20)]
+Measured = Annotated[Decimal, Field(max_digits=20)]
+Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY)]
+Moment = Annotated[AwareDatetime, Field(ge=day_start(FIRST_DAY), lt=day_bounds(LAST_DAY)[1])]
 
 
 class Entry(BaseModel):
@@ -60,15 +65,15 @@ class Entry(BaseModel):
 class InstallationEntry(Entry):
     """A meter behind a point from one instant to another; a new multiplier is a new installation."""
 
-    from_at: AwareDatetime
-    to_at: AwareDatetime | None = None
+    from_at: Moment
+    to_at: Moment | None = None
     serial: str | None = None
     multiplier: Positive = Decimal(1)
     digits: Annotated[int, Field(ge=1, le=14)] | None = None
     rated_load: Positive | None = None
-    initial_register: Decimal | None = None
-    final_register: Decimal | None = None
-    verified_until: date | None = None
+    initial_register: Measured | None = None
+    final_register: Measured | None = None
+    verified_until: Day | None = None
 
 
 class AssignmentEntry(Entry):
@@ -76,8 +81,8 @@ class AssignmentEntry(Entry):
     process unit or gateway in front (`kiln/kiln-1`, `gw-02/E001`).
     """
 
-    from_at: AwareDatetime
-    to_at: AwareDatetime | None = None
+    from_at: Moment
+    to_at: Moment | None = None
     process_unit: Code | None = None
     flow: Literal["in", "out", "recovered", "feedstock"] | None = None
     in_boundary: bool = True
@@ -98,8 +103,8 @@ class PointEntry(Entry):
     signal: Literal["register", "interval", "gauge"] | None = None
     unit: str | None = None
     data_item_code: str | None = None
-    value_min: Decimal | None = None
-    value_max: Decimal | None = None
+    value_min: Measured | None = None
+    value_max: Measured | None = None
     installations: list[InstallationEntry] = []
     assignments: list[AssignmentEntry] = []
 
@@ -123,8 +128,8 @@ class LineEntry(Entry):
     variant_key: str | None = None
     capacity: Positive | None = None
     capacity_unit: str | None = None
-    from_on: date | None = None
-    to_on: date | None = None
+    from_on: Day | None = None
+    to_on: Day | None = None
 
 
 class ProcessUnitEntry(Entry):
@@ -140,8 +145,8 @@ class ProcessUnitEntry(Entry):
 class EnterpriseAssignmentEntry(Entry):
     """The district and industry of an enterprise from one day to another."""
 
-    from_on: date
-    to_on: date | None = None
+    from_on: Day
+    to_on: Day | None = None
     district_code: str | None = None
     industry_code: str | None = None
 
@@ -152,7 +157,7 @@ class EnterpriseEntry(Entry):
     uscc: CreditCode
     name_zh: str | None = None
     name_en: str = ""
-    from_on: date | None = None
+    from_on: Day | None = None
     district_code: str | None = None
     industry_code: str | None = None
     assignments: list[EnterpriseAssignmentEntry] = []
@@ -223,7 +228,7 @@ def parse_text(text: str) -> RegistryFile:
     try:
         is_json = text.lstrip().startswith("{")
         content = json.loads(text) if is_json else yaml.load(text, TEXT_LOADER)  # noqa: S506 - makes text only
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    except (yaml.YAMLError, json.JSONDecodeError, RecursionError) as error:
         raise Invalid(
             f"the file is neither YAML nor JSON: {error}", detail_zh="文件不是合法的 YAML 或 JSON", errors=[]
         ) from error

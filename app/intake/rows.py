@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ from app.intake.registry_file import Breach, Entry, Path, refusal, sentence
 
 EntryType = TypeVar("EntryType", bound=Entry)
 Row = dict[str, Any]
+# Nobody reads more of them: a file that is wrong from its first line to its last is read no further than this.
+MOST_BREACHES = 1000
 
 
 @dataclass(slots=True)
@@ -36,16 +39,51 @@ class Report:
             self.changes.append(f"{mark} {what}")
 
 
+class CsvFile:
+    """The records of a CSV text by column, each with the line on which it ends, as `line 7`.
+
+    Line ends may be those of any system. A cell that never ends, or a column named twice, raises Invalid.
+    """
+
+    def __init__(self, content: str) -> None:
+        self._reader = csv.DictReader(io.StringIO(content.removeprefix("\ufeff"), newline=None))
+        with self._as_invalid():
+            self.columns = list(self._reader.fieldnames or ())
+        if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
+            raise Invalid(
+                f"the file has column {', '.join(twice)} more than once",
+                detail_zh=f"文件中列名重复：{', '.join(twice)}",
+                errors=[],
+            )
+
+    def __iter__(self) -> Iterator[tuple[str, dict[Any, Any]]]:
+        with self._as_invalid():
+            for row in self._reader:
+                yield f"line {self._reader.line_num}", row
+
+    @contextmanager
+    def _as_invalid(self) -> Iterator[None]:
+        try:
+            yield
+        except csv.Error as error:
+            place = f"line {self._reader.line_num + 1}"
+            raise Invalid(
+                f"{place} is not CSV: {error}; is a quotation mark open?",
+                detail_zh=f"第 {self._reader.line_num + 1} 行不是合法的 CSV：{error}",
+                errors=[{"location": place, "message": str(error)}],
+            ) from error
+
+
 def parse_csv(content: str, list_name: str, entry_type: type[EntryType]) -> tuple[list[EntryType], dict[Path, str]]:
     """Return the entries of a CSV file and the line each came from; every bad row is listed in Invalid.
 
     The columns are the fields of the entry; optional ones may be missing, unknown ones are refused.
     """
-    reader = csv.DictReader(io.StringIO(content))
+    file = CsvFile(content)
     known = entry_type.model_fields
     needed = [name for name, one in known.items() if one.is_required()]
-    missing = [name for name in needed if name not in (reader.fieldnames or ())]
-    unknown = [name for name in reader.fieldnames or () if name not in known]
+    missing = [name for name in needed if name not in file.columns]
+    unknown = [name for name in file.columns if name not in known]
     if missing or unknown:
         wrong = [f"has no column {', '.join(missing)}"] if missing else []
         wrong += [f"has unknown columns {', '.join(unknown)}"] if unknown else []
@@ -53,8 +91,10 @@ def parse_csv(content: str, list_name: str, entry_type: type[EntryType]) -> tupl
     entries: list[EntryType] = []
     breaches: list[Breach] = []
     places: dict[Path, str] = {}
-    for number, row in enumerate(reader):
-        places[list_name, number] = f"line {reader.line_num}"
+    for number, (place, row) in enumerate(file):
+        places[list_name, number] = place
+        if len(breaches) > MOST_BREACHES:
+            break
         if None in row or None in row.values():
             breaches.append(((list_name, number), "not as many cells as the header has columns"))
             continue

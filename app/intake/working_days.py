@@ -1,28 +1,27 @@
 """The official calendar from a CSV file: checked as a whole, audited day by day, and the clocks it moves."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field
 from sqlalchemy import Connection
 
 from app.db import access, findings, working_days
-from app.intake.registry_file import Entry, Path, refusal
+from app.intake.registry_file import Day, Entry, Path, refusal
 from app.intake.rows import Report, repeated
 
 
 class CalendarEntry(Entry):
     """A day that is a holiday, or a workday that makes up for one; a plain day may be listed too."""
 
-    day: date = Field(examples=["2026-10-01"])
+    day: Day = Field(examples=["2026-10-01"])
     is_workday: bool
     name_zh: Annotated[str, Field(max_length=100)] = ""
     source: Annotated[str, Field(min_length=1, max_length=500, description="the announcement")]
     edition: Annotated[str, Field(max_length=100)] | None = None
     confidence: Literal["confirmed", "recalled"] = "confirmed"
-    valid_from: date | None = Field(default=None, description="day of the announcement")
-    valid_to: date | None = None
+    valid_from: Day | None = Field(default=None, description="day of the announcement")
+    valid_to: Day | None = None
     note: Annotated[str, Field(max_length=500)] = ""
 
 

@@ -13,8 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Any
 
 import httpx2
 import prometheus_client
@@ -86,7 +88,7 @@ def test(engine: Engine, endpoint_id: int, now: datetime, settings: Settings) ->
 
 
 def _lease(settings: Settings) -> timedelta:
-    # Connecting, writing and reading each have the timeout; the rest is for a slow database.
+    # The whole attempt has the timeout after the name is resolved; the rest is for that and for a slow database.
     return timedelta(seconds=4 * settings.webhook_timeout_s + 30)
 
 
@@ -97,6 +99,8 @@ def _clock(now: datetime, started: float) -> Callable[[], datetime]:
 
 def _done(endpoint_id: int) -> Callable[[Future[NextStep]], None]:
     def note(future: Future[NextStep]) -> None:
+        if fault := future.exception():
+            _log.error("attempt failed without an outcome", endpoint=endpoint_id, error=repr(fault))
         with _lock:
             _futures.discard(future)
             _in_flight[endpoint_id] -= 1
@@ -134,7 +138,7 @@ def _post(attempt: Attempt, settings: Settings, now: datetime) -> Answer:
         return Answer(None, f"the name of the receiver does not resolve: {error}")
     except httpx2.TimeoutException as error:
         return Answer(None, f"no answer within {settings.webhook_timeout_s:g} s ({type(error).__name__})")
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return Answer(None, f"{type(error).__name__}: {error}"[:300])
 
 
@@ -149,20 +153,66 @@ def _post_to(attempt: Attempt, address: str, headers: dict[str, str], timeout_s:
     Host and TLS name stay those of the URL, so the certificate is checked against the name.
     """
     url = httpx2.URL(attempt.url)
-    deadline = time.monotonic() + timeout_s
     with (
+        _Deadline(timeout_s) as deadline,
         httpx2.Client(verify=_tls(), timeout=timeout_s, follow_redirects=False, trust_env=False) as client,
         client.stream(
             "POST",
             url.copy_with(host=address),
             content=attempt.payload,
             headers={**headers, "host": url.netloc.decode("ascii"), "connection": "close"},
-            extensions={"sni_hostname": url.host},
+            extensions={"sni_hostname": url.host, "trace": deadline.watch},
         ) as response,
     ):
         answer = Answer(response.status_code, None, response.headers.get("retry-after"))
-        _skim(response, deadline)
+        _skim(response)
         return answer
+
+
+class _Deadline:
+    """Cuts the connection of one attempt when its time is over, and makes of that a TimeoutException.
+
+    The client's own timeout starts anew with every byte: a receiver that sends a byte of its headers now and then
+    would hold a thread for days, and a few such receivers all threads.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timer = threading.Timer(timeout_s, self._cut)
+        self._timer.daemon = True
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        self._is_over = False
+
+    def watch(self, event: str, info: dict[str, Any]) -> None:
+        """Take note of the connection; httpx2 calls this at each step of a request."""
+        if event == "connection.connect_tcp.complete":
+            with self._lock:
+                # A handle of its own: the one that TLS is laid over is closed by that.
+                self._connection = info["return_value"].get_extra_info("socket").dup()
+                self._end_if_over()
+
+    def _cut(self) -> None:
+        with self._lock:
+            self._is_over = True
+            self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self._is_over and self._connection is not None:
+            with suppress(OSError):  # the receiver may have ended it already
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> "_Deadline":
+        self._timer.start()
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+        if self._is_over and isinstance(error, httpx2.HTTPError):
+            raise httpx2.ReadTimeout("the whole attempt took too long") from error
 
 
 @cache
@@ -171,13 +221,13 @@ def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
-def _skim(response: httpx2.Response, deadline: float) -> None:
+def _skim(response: httpx2.Response) -> None:
     """Read a little of the answer. Its status has decided already: a slow, broken or endless body changes nothing."""
     seen = 0
     try:
         for chunk in response.iter_raw():
             seen += len(chunk)
-            if seen >= ANSWER_BYTES_MAX or time.monotonic() >= deadline:
+            if seen >= ANSWER_BYTES_MAX:
                 return
     except httpx2.HTTPError:
         return

@@ -26,7 +26,7 @@ from ingest.payload.messages import (
 _SENT_AT = re.compile(rb'"sent_at"\s*:\s*(?:"[^"\\]*"|null)\s*,?\s*')
 # Enough of a broken message to address its ack.
 _EPOCH_IN_RAW = re.compile(rb'"epoch"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
-_SEQ_IN_RAW = re.compile(rb'"seq"\s*:\s*([0-9]{1,16})\b')
+_SEQ_IN_RAW = re.compile(rb'"seq"\s*:\s*([0-9]{1,16})(?![0-9.eE])')
 
 
 class Ambiguous:

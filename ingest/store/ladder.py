@@ -201,6 +201,14 @@ class _Translated:
             raise StoreUnavailableError(f"{type(error).__name__}: {error}") from error
 
 
+# Whatever the server, the database or the role is set to: no other form of times, no doubles cut to 15 digits, and a
+# new snapshot for each statement, which the ladder needs to see what others have inserted.
+_SESSION = (
+    "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1"
+    " -c default_transaction_isolation=read\\ committed -c lock_timeout=10s -c statement_timeout=60s"
+)
+
+
 def _connect(database_url: str) -> Connection:
     connection: psycopg.Connection[Any] = psycopg.connect(
         database_url,
@@ -208,7 +216,7 @@ def _connect(database_url: str) -> Connection:
         connect_timeout=5,
         tcp_user_timeout=30_000,
         application_name="nenghao-ingest",
-        options="-c timezone=UTC -c lock_timeout=10s -c statement_timeout=60s",
+        options=_SESSION,
     )
     connection.execute(CREATE_STAGING)
     return connection

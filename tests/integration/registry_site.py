@@ -41,12 +41,16 @@ def enterprise(uscc: str = USCC, gateway: str = "gw-1-a", **changes: Any) -> dic
 
 
 class Session:
-    """A client under one account, its refusals and what it received."""
+    """A client under one account, its refusals and what it received; its identifier is the account's name."""
 
-    def __init__(self, settings: Settings, user: str | None, password: str | None) -> None:
+    def __init__(
+        self, settings: Settings, user: str | None, password: str | None, *, identifier: str | None = None
+    ) -> None:
         self.received: queue.Queue[str] = queue.Queue()
         self._events: queue.Queue[tuple[str, bool]] = queue.Queue()
-        self.client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        self.client = Client(
+            CallbackAPIVersion.VERSION2, client_id=identifier or user or "", protocol=MQTTProtocolVersion.MQTTv5
+        )
         if user is not None:
             self.client.username_pw_set(user, password)
         self.client.on_connect = lambda _c, _u, _f, reason, _p: self._events.put(("connect", not reason.is_failure))
@@ -81,8 +85,10 @@ class Session:
 
 
 @contextmanager
-def session(settings: Settings, user: str | None, password: str | None) -> Iterator[Session]:
-    opened = Session(settings, user, password)
+def session(
+    settings: Settings, user: str | None, password: str | None, *, identifier: str | None = None
+) -> Iterator[Session]:
+    opened = Session(settings, user, password, identifier=identifier)
     try:
         yield opened
     finally:

@@ -79,12 +79,19 @@ def test_a_name_keeps_its_role_and_scope(engine: Engine) -> None:
     ("role", "scope"),
     [
         ("official", {}), ("enterprise", {}), ("regulator", {"enterprise_id": 1}), ("king", {}),
+        ("operator", {"district_code": "120110"}), ("regulator", {"district_code": "120110"}),
         ("official", {"district_code": "999999"}), ("enterprise", {"enterprise_id": 999}),
     ],
 )  # fmt: skip
 def test_scopes_that_do_not_fit_are_refused(engine: Engine, role: str, scope: dict[str, object]) -> None:
     with engine.begin() as connection, pytest.raises(Invalid):
         access.create_key(connection, "x", role, **scope)
+
+
+@pytest.mark.parametrize("name", ["a\r\nb", "\u202eevil", "a\x00"])
+def test_a_name_that_does_not_show_as_it_is_is_refused(engine: Engine, name: str) -> None:
+    with engine.begin() as connection, pytest.raises(Invalid, match="invisible"):
+        access.create_key(connection, name, "regulator")
 
 
 def test_keys_are_made_and_ended_by_operators(site: Site) -> None:

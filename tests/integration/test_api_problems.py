@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 
 from app.api.middleware import MAX_BODY_BYTES
 from app.db import engine as engine_module
+from app.db.access import create_key
 from app.main import create_app
 from app.settings import Settings
 from deploy.local.ports import free_port
@@ -114,6 +115,20 @@ def test_ready_names_the_missing_migration(site: Site) -> None:
     ready = site.client().get("/health/ready")
     assert ready.status_code == 503
     assert re.search(r"at revision 0001.*needs \d{4}: run nenghao migrate", ready.json()["missing"][0])
+
+
+def test_without_the_official_tables_the_answer_names_what_to_run(engine: Engine, database_url: str) -> None:
+    app = create_app(Settings(database_url=database_url), engine)  # type: ignore[arg-type]
+    with engine.begin() as connection:
+        key = create_key(connection, "operator", "operator")
+    client = TestClient(
+        app, headers={"Authorization": f"Bearer {key}", "Accept-Language": "en"}, raise_server_exceptions=False
+    )
+    ready = client.get("/health/ready")
+    assert (ready.status_code, "run nenghao reference load" in ready.text) == (503, True)
+    for path in ("targets/progress", "structure"):
+        answer = client.get(f"/api/v1/{path}")
+        assert (answer.status_code, "nenghao reference load" in answer.json()["detail"]) == (503, True)
 
 
 def test_metrics_carry_route_templates_and_no_ids(site: Site) -> None:

@@ -34,6 +34,9 @@ def test_a_gateway_uses_its_own_topics_alone(settings: Settings, pair: dict[str,
     with session(settings, own, password) as gateway:
         assert gateway.is_connected
         assert gateway.may_publish(f"nenghao/v1/{own}/up/live")
+        assert gateway.may_publish(f"nenghao/v1/{own}/up/backfill")
+        assert gateway.may_publish(f"nenghao/v1/{own}/up/state")
+        assert not gateway.may_publish(f"nenghao/v1/{own}/up/1")
         assert not gateway.may_publish(f"nenghao/v1/{other}/up/live")
         assert not gateway.may_publish(f"nenghao/v1/{own}/down/ack")
         assert not gateway.may_publish("$CONTROL/dynamic-security/v1")
@@ -71,6 +74,22 @@ def test_strangers_are_refused(settings: Settings, pair: dict[str, str]) -> None
     for user, password in ((None, None), (code, "wrong"), (code, ""), ("gw-nobody", "x")):
         with session(settings, user, password) as stranger:
             assert not stranger.is_connected, user
+
+
+def test_a_gateway_cannot_take_over_a_session_of_another_or_of_the_service(
+    settings: Settings, pair: dict[str, str]
+) -> None:
+    (own, password), (other, its_password) = pair.items()
+    accounts.ensure_service_account(settings, "service-password")
+    with (
+        session(settings, other, its_password) as victim,
+        session(settings, accounts.SERVICE_ACCOUNT, "service-password", identifier="nenghao-ingest-1-live") as service,
+    ):
+        for identifier in (other, "nenghao-ingest-1-live", f"{own}-2"):
+            with session(settings, own, password, identifier=identifier) as attacker:
+                assert not attacker.is_connected, identifier
+        assert victim.may_publish(f"nenghao/v1/{other}/up/live")
+        assert service.may_subscribe("$share/ingest/nenghao/v1/+/up/live")
 
 
 def test_an_account_is_made_once(settings: Settings, pair: dict[str, str]) -> None:

@@ -182,6 +182,15 @@ def quarantine(engine: Engine, count: int) -> None:
         )
 
 
+def test_a_file_in_another_encoding_is_named_without_a_traceback(nenghao: Nenghao, tmp_path: Path) -> None:
+    from_excel = tmp_path / "outputs.csv"
+    from_excel.write_bytes("uscc,备注".encode("gbk"))
+    status, _, error = nenghao("outputs", "import", str(from_excel))
+    assert status == 1
+    assert "not UTF-8" in error
+    assert "Traceback" not in error
+
+
 def test_a_release_that_nobody_works_on_says_so(nenghao: Nenghao, engine: Engine) -> None:
     quarantine(engine, 3)
     assert "unknown_point" in nenghao("quarantine", "list", "--gateway", "gw-q")[1]
@@ -215,6 +224,13 @@ def test_missing_settings_are_named(nenghao: Nenghao, monkeypatch: pytest.Monkey
     settings.load.cache_clear()
     status, _, err = nenghao("reference", "load")
     assert (status, "NENGHAO_DATABASE_URL" in err) == (1, True)
+
+
+def test_a_mistyped_network_is_named_at_the_start(nenghao: Nenghao, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NENGHAO_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.1/8")
+    settings.load.cache_clear()
+    status, _, err = nenghao("reference", "load")
+    assert (status, "NENGHAO_WEBHOOK_ALLOWED_NETWORKS" in err, "host bits set" in err) == (1, True, True)
 
 
 def test_broker_prepare_takes_the_password_from_a_file(nenghao: Nenghao, tmp_path: Path) -> None:

@@ -137,6 +137,8 @@ def test_both_secrets_sign_for_a_day_after_a_rotation(engine, settings, receiver
     endpoint_id = endpoint(engine, receiver.url())
     with engine.begin() as connection:
         until = deliveries.rotate(connection, endpoint_id, NEW_SECRET, now())
+        with pytest.raises(Conflict, match="a third would end the first"):
+            deliveries.rotate(connection, endpoint_id, SECRET, now())
     event(engine, now(), 1)
     attempt(engine, settings, now())
     ((_, headers, body),) = receiver.received

@@ -95,6 +95,7 @@ def test_answers(answer, outcome):
         ("Thu, 01 Oct 2025 00:10:00 GMT", 0),
         ("999999999999", 86400),
         ("soon", 0),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0),
         ("-5", 0),
         (None, 0),
     ],
@@ -115,6 +116,7 @@ HTTP = webhook.Target("http", "receiver.example", 80)
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",  # noqa: S104
         "224.0.0.1", "255.255.255.255", "240.0.0.1", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::",
+        "192.0.0.192", "fec0::1",
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_refused(address):
@@ -144,8 +146,12 @@ def test_private_networks_are_opened_by_name_and_half_private_names_are_refused(
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x/", "https://", "https://u:p@x/", "https://x/#f", "https://x:99999/", "//x/", "https://[::1/"]
-)
+    "url",
+    [
+        "ftp://x/", "https://", "https://u:p@x/", "https://x/#f", "https://x:99999/", "//x/", "https://[::1/",
+        "https://x/\r\nHost: y", "https://x/\ta", "https://x y/", "https://x/\0", "https://x\u202ey/", "https://x/\ud800",
+    ],
+)  # fmt: skip
 def test_addresses_that_are_no_webhook_address(url):
     with pytest.raises(webhook.RefusedTarget):
         webhook.parse_target(url)

@@ -163,6 +163,13 @@ def test_a_broken_message_is_still_addressed() -> None:
     assert (caught.value.epoch, caught.value.seq) == ("e1", 12)
 
 
+@pytest.mark.parametrize("seq", ["1.5", "1e3", "12E2"])
+def test_a_seq_that_is_no_whole_number_names_no_message(seq: str) -> None:
+    with pytest.raises(PayloadError) as caught:
+        payload.decode(b'{"epoch": "e1", "seq": ' + seq.encode() + b', "readings": []}', SHANGHAI)
+    assert caught.value.seq is None
+
+
 @pytest.mark.parametrize(
     ("series", "expected"),
     [

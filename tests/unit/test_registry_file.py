@@ -44,6 +44,12 @@ def errors_of(text: str) -> dict[str, str]:
     return {item["location"]: item["message"] for item in caught.value.extra["errors"]}
 
 
+@pytest.mark.parametrize("text", ['{"a":' * 20_000, "[" * 20_000, "\0", "{", "- ["])
+def test_a_text_that_is_neither_yaml_nor_json_is_refused(text: str) -> None:
+    with pytest.raises(Invalid):
+        parse_text(text)
+
+
 def test_scalars_are_what_was_written() -> None:
     enterprise = parse_text(FILE).enterprises[0]
     assert (enterprise.district_code, enterprise.industry_code, enterprise.name_en) == ("120119", "0611", "No")
