@@ -54,19 +54,23 @@ CREATE TABLE carrier (
 );
 
 CREATE TABLE standard_coal_factor (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     factor_key text NOT NULL, factor_set text NOT NULL, name_zh text NOT NULL, name_en text NOT NULL,
     unit text NOT NULL, kgce_per_unit numeric, kgce_min numeric, kgce_max numeric,
     lhv numeric, lhv_min numeric, lhv_max numeric, lhv_unit text, basis text NOT NULL, category text,
-    nbs_code text, nbs_code_confidence text, nhjc_energy_type text, {CITATION},
-    UNIQUE NULLS NOT DISTINCT (factor_key, factor_set, valid_from)
+    nbs_code text, nbs_code_confidence text, nhjc_energy_type text, {CITATION}, {RECORDED}
 );
+CREATE UNIQUE INDEX standard_coal_factor_current ON standard_coal_factor (factor_key, factor_set, valid_from)
+    NULLS NOT DISTINCT WHERE superseded_at IS NULL;
 
 CREATE TABLE emission_factor (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     factor_type text NOT NULL, factor_key text NOT NULL, factor_set text NOT NULL, year smallint,
     name_zh text NOT NULL, name_en text NOT NULL, lhv numeric, lhv_unit text, carbon_content_tc_per_gj numeric,
-    oxidation_rate_pct numeric, factor_value numeric, factor_unit text NOT NULL, {CITATION},
-    UNIQUE NULLS NOT DISTINCT (factor_type, factor_key, factor_set, year)
+    oxidation_rate_pct numeric, factor_value numeric, factor_unit text NOT NULL, {CITATION}, {RECORDED}
 );
+CREATE UNIQUE INDEX emission_factor_current ON emission_factor (factor_type, factor_key, factor_set, year)
+    NULLS NOT DISTINCT WHERE superseded_at IS NULL;
 
 -- What is compared (a product by a process) and how its indicator is made: which carriers and flows, which
 -- conversion, feedstock in or out, which unit. The levels themselves are dated rows of efficiency_level.

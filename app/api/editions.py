@@ -1,4 +1,4 @@
-"""New editions of levels, quota limits and corrections; and the conditions of lines that correct their limits."""
+"""New editions of levels, limits, corrections and factors; and the conditions of lines that correct their limits."""
 
 from datetime import date
 from typing import Annotated, Any
@@ -11,9 +11,11 @@ from app.api.outputs import Reported
 from app.api.shapes import Answer, Exact, IdFilter, Instant
 from app.db import corrections
 from app.intake import corrections as corrections_intake
+from app.intake import factors as factors_intake
 from app.intake import levels as levels_intake
 from app.intake import outputs as outputs_intake
 from app.intake.corrections import CorrectionEntry
+from app.intake.factors import FactorReport
 from app.intake.levels import EditionReport
 
 router = APIRouter(prefix="/api/v1", tags=["reference"])
@@ -77,6 +79,66 @@ def import_levels(
     on its first day. The touched months are computed again; what was published before stays as a revision.
     """
     return levels_intake.bring_in(connection, body, actor=caller.name, now=now, is_dry_run=dry_run)
+
+
+FactorCsv = Annotated[
+    str,
+    Body(
+        media_type="text/csv",
+        max_length=MOST_CSV,
+        description="UTF-8, columns as in the bundled standard_coal_factors.csv or emission_factors.csv",
+        examples=[
+            "factor_type,factor_key,factor_set,year,name_zh,name_en,lhv,lhv_unit,carbon_content_tc_per_gj,"
+            "oxidation_rate_pct,factor_value,factor_unit,note,source,edition,confidence,valid_from,valid_to\n"
+            "grid_electricity,CN-120000,MEE/NBS average,2023,天津市,Tianjin,,,,,0.6796,kgCO2/kWh,,announcement,"
+            "公告2025年第47号,confirmed,,\n"
+        ],
+    ),
+]
+
+
+class FactorChange(Answer):
+    """One row of the file that is not there as given."""
+
+    name: str = Field(examples=["grid_electricity · CN-120000 · MEE/NBS average · 2023"])
+    is_correction_of_a_row: bool = Field(description="true: it supersedes a row; false: it is new")
+    before: str | None = Field(
+        description="what it supersedes, or what held until it begins",
+        examples=["0.7041 kgCO2/kWh of 2022 (MEE/NBS average, confirmed)"],
+    )
+    after: str = Field(examples=["0.6796 kgCO2/kWh of 2023 (MEE/NBS average, confirmed)"])
+    carriers: list[str] = Field(description="carriers that it converts", examples=[["electricity"]])
+    process_units: int = Field(description="process units whose energy this row alone computes again", examples=[12])
+    months: int = Field(description="months of these units that this row alone computes again", examples=[36])
+
+
+class FactorEdition(Answer):
+    """What an import of factors changed, or with `dry_run` would change."""
+
+    table: str = Field(description="by the columns of the file", examples=["emission_factor"])
+    inserted: int = Field(examples=[1])
+    superseded: int = Field(examples=[0])
+    unchanged: int = Field(examples=[0])
+    process_units: int = Field(description="process units whose energy is computed again", examples=[12])
+    months: int = Field(description="months of these units that are computed again", examples=[36])
+    changes: list[FactorChange]
+    is_dry_run: bool
+
+
+@router.post("/reference/factors/import", response_model=FactorEdition, summary="Bring in conversion factors 导入系数")
+def import_factors(
+    body: FactorCsv,
+    caller: Annotated[Caller, Depends(allow("operator"))],
+    connection: Transaction,
+    now: Now,
+    dry_run: Annotated[bool, Query(description="check and show what would change, write nothing")] = False,
+) -> FactorReport:
+    """Factors of standard coal or of CO2, told apart by the columns. Any bad row lists all of them and nothing is
+    written. A row converts from its `valid_from` (or data year) on, until the next one of its key begins. A row that
+    comes with the project is not overwritten, unless it has no figure. The energy it touches, CO2 and ratios are
+    computed again; what was published before stays as a revision.
+    """
+    return factors_intake.bring_in(connection, body, actor=caller.name, now=now, is_dry_run=dry_run)
 
 
 class CorrectionReport(BaseModel):

@@ -107,7 +107,7 @@ class Carrier(Citation):
     emission_key: str | None = Field(examples=["CN-120000"])
 
 
-class StandardCoalFactor(Citation):
+class StandardCoalFactor(Recorded):
     """A conversion to standard coal."""
 
     factor_key: str = Field(examples=["electricity_equivalent"])
@@ -123,7 +123,7 @@ class StandardCoalFactor(Citation):
     basis: str = Field(examples=["equivalent value 当量值"])
 
 
-class EmissionFactor(Citation):
+class EmissionFactor(Recorded):
     """A CO2 factor: of a fuel by its carbon, of electricity and heat by unit."""
 
     factor_type: str = Field(examples=["fuel_combustion"])
@@ -191,15 +191,15 @@ def list_carriers(
 
 @router.get("/standard-coal-factors", response_model=list[StandardCoalFactor], summary="Conversions to kgce 折标系数")
 def list_standard_coal_factors(
-    caller: Annotated[Caller, Depends(allow(*EVERYONE))], connection: Transaction
+    caller: Annotated[Caller, Depends(allow(*EVERYONE))], connection: Transaction, as_of: KnownAt = None
 ) -> list[dict[str, Any]]:
     """By factor set: figures of different editions are never mixed silently."""
-    return reference.standard_coal_factors(connection)
+    return reference.standard_coal_factors(connection, as_of=as_of)
 
 
 @router.get("/emission-factors", response_model=list[EmissionFactor], summary="CO2 factors 排放因子")
 def list_emission_factors(
-    caller: Annotated[Caller, Depends(allow(*EVERYONE))], connection: Transaction
+    caller: Annotated[Caller, Depends(allow(*EVERYONE))], connection: Transaction, as_of: KnownAt = None
 ) -> list[dict[str, Any]]:
     """By type, key and year."""
-    return reference.emission_factors(connection)
+    return reference.emission_factors(connection, as_of=as_of)

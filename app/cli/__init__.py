@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from app import broker, settings
-from app.cli import edits, entered, events, evidence, explain, levels
+from app.cli import edits, entered, events, evidence, explain, factors, levels
 from app.cli.terminal import actor, commands, database, err, now, out, working
 from app.db import access, deliveries, inbox, migrations
 from app.db import registry as registry_db
@@ -44,6 +44,7 @@ for _name, _group in (
 app.add_typer(edits.group, name="edits")
 app.add_typer(events.group, name="events")
 app.add_typer(explain.group, name="explain")
+app.add_typer(factors.group, name="factors")
 app.add_typer(levels.group, name="levels")
 evidence.register(app)
 entered.register(app)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.cli.terminal import actor, commands, database, instant, local, now, out, working
+from app.cli.terminal import actor, commands, database, file_text, instant, local, now, out, working
 from app.db import edits as edits_db
 from app.db import inbox
 from app.db.access import Caller
@@ -81,11 +81,7 @@ def import_edits(
     dry_run: DryRun = False,
 ) -> None:
     """CSV: gateway, point, ts with its zone, value (null voids), reason, evidence. All or nothing 导入读数修正."""
-    try:
-        content = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Invalid(f"{file} is not UTF-8 text: {error}", detail_zh=f"{file} 不是 UTF-8 文本") from error
-    edits, places = rows.parse_csv(content, "edits", intake.EditRow)
+    edits, places = rows.parse_csv(file_text(file), "edits", intake.EditRow)
     with database() as engine, working(f"bringing in {len(edits)} edits"), engine.begin() as connection:
         done = intake.enter(
             connection, _caller(), edits, now=now(), closed_year_reason=closed_year_reason, places=places,

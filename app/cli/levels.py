@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.terminal import actor, commands, database, now, out, working
-from app.errors import Invalid
+from app.cli.terminal import actor, commands, database, file_text, now, out, working
 from app.intake import levels
 from app.intake.levels import EditionReport
 
@@ -19,10 +18,7 @@ def levels_import(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check and show what would change, write nothing")] = False,
 ) -> None:
     """Bring in an edition; all bad rows are listed, nothing is written unless all are right 导入新版本."""
-    try:
-        content = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Invalid(f"{file} is not UTF-8 text: {error}") from error
+    content = file_text(file)
     with database() as engine, working(f"importing {file.name}"), engine.begin() as connection:
         report = levels.bring_in(connection, content, actor=actor(), now=now(), is_dry_run=dry_run)
     _show(report)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -46,6 +47,14 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 def now() -> datetime:
     """Return the present instant."""
     return datetime.now(UTC)
+
+
+def file_text(file: Path) -> str:
+    """Return what a file says, with or without a byte order mark. Raises Invalid where it is not UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{file} is not UTF-8 text: {error}", detail_zh=f"{file} 不是 UTF-8 文本") from error
 
 
 def instant(value: str) -> datetime:

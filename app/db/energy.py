@@ -21,12 +21,21 @@ class ConversionSpan:
     conversion: Conversion
 
 
+_CARRIERS = (
+    "SELECT carrier_key, unit, equivalent_factor_key, equal_factor_key, emission_type, emission_key FROM carrier"
+)
+
+
+def carriers(connection: Connection) -> list[Carrier]:
+    """Return every carrier."""
+    return [Carrier(*row) for row in connection.execute(text(f"{_CARRIERS} ORDER BY carrier_key"))]
+
+
 def carriers_of(connection: Connection, process_unit_id: int) -> list[Carrier]:
     """Return the carriers of the points that ever counted to a process unit."""
     rows = connection.execute(
         text(
-            "SELECT carrier_key, unit, equivalent_factor_key, equal_factor_key, emission_type, emission_key"
-            " FROM carrier WHERE carrier_key IN (SELECT p.carrier_key FROM point_assignment a"
+            f"{_CARRIERS} WHERE carrier_key IN (SELECT p.carrier_key FROM point_assignment a"
             " JOIN point p ON p.id = a.point_id WHERE a.process_unit_id = :unit AND a.in_boundary) ORDER BY carrier_key"
         ),
         {"unit": process_unit_id},
@@ -40,7 +49,7 @@ def coal_factors(connection: Connection, carriers: Sequence[Carrier]) -> list[Co
     rows = connection.execute(
         text(
             "SELECT factor_key, factor_set, unit, kgce_per_unit, basis, confidence = 'recalled', valid_from, valid_to"
-            " FROM standard_coal_factor WHERE factor_key = ANY(:keys)"
+            " FROM standard_coal_factor WHERE superseded_at IS NULL AND factor_key = ANY(:keys)"
         ),
         {"keys": sorted(keys)},
     )
@@ -54,7 +63,7 @@ def emission_factors(connection: Connection, carriers: Sequence[Carrier]) -> lis
         text(
             "SELECT factor_type, factor_key, factor_set, year, factor_value, factor_unit, confidence = 'recalled',"
             " lhv, lhv_unit, carbon_content_tc_per_gj, oxidation_rate_pct FROM emission_factor"
-            " WHERE factor_key = ANY(:keys)"
+            " WHERE superseded_at IS NULL AND factor_key = ANY(:keys)"
         ),
         {"keys": keys},
     )

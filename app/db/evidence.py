@@ -197,7 +197,7 @@ def coal_factor(connection: Connection, chosen: CoalFactor | None) -> dict[str, 
         connection,
         "SELECT factor_key, factor_set, kgce_per_unit, unit, lhv, lhv_unit, basis, edition, valid_from, valid_to,"
         " confidence, source FROM standard_coal_factor WHERE factor_key = :key AND factor_set = :set"
-        " AND valid_from IS NOT DISTINCT FROM :since",
+        " AND valid_from IS NOT DISTINCT FROM :since AND superseded_at IS NULL",
         key=chosen.factor_key if chosen else "",
         set=chosen.factor_set if chosen else "",
         since=chosen.valid_from if chosen else None,
@@ -211,7 +211,7 @@ def emission_factor(connection: Connection, chosen: EmissionFactor | None) -> di
         connection,
         "SELECT factor_key, factor_set, year, factor_value, factor_unit, lhv, lhv_unit, carbon_content_tc_per_gj,"
         " oxidation_rate_pct, edition, confidence, source FROM emission_factor WHERE factor_type = :type"
-        " AND factor_key = :key AND factor_set = :set AND year IS NOT DISTINCT FROM :year",
+        " AND factor_key = :key AND factor_set = :set AND year IS NOT DISTINCT FROM :year AND superseded_at IS NULL",
         type=chosen.factor_type if chosen else "",
         key=chosen.factor_key if chosen else "",
         set=chosen.factor_set if chosen else "",

@@ -75,7 +75,7 @@ def fuels(connection: Connection) -> dict[str, str]:
         text(
             "SELECT c.carrier_key, c.unit FROM carrier c WHERE c.unit IN ('kg', 'm3') AND c.kind <> 'medium' AND EXISTS"
             " (SELECT 1 FROM standard_coal_factor f WHERE f.factor_key = c.equivalent_factor_key"
-            "  AND f.basis = 'heat value')"
+            "  AND f.basis = 'heat value' AND f.superseded_at IS NULL)"
         )
     )
     return {row.carrier_key: row.unit for row in rows}

@@ -11,15 +11,12 @@ from sqlalchemy import Connection, text
 from app.db import stale
 from app.domain.calendar import month_bounds
 
-# What identifies a row of each table. Dated tables keep several rows of one key, so their key holds the date. Levels,
-# limits and corrections have editions: app.db.levels.
+# What identifies a row of each table. Levels, limits, corrections and factors have editions: app.db.editions.
 KEYS: dict[str, tuple[str, ...]] = {
     "district": ("code",),
     "industry": ("code",),
     "unit_of_measure": ("unit",),
     "carrier": ("carrier_key",),
-    "standard_coal_factor": ("factor_key", "factor_set", "valid_from"),
-    "emission_factor": ("factor_type", "factor_key", "factor_set", "year"),
     "catalogue_variant": ("variant_key",),
     "policy_target": ("target_key",),
     "key_unit_tier": ("tier",),
@@ -98,8 +95,8 @@ def mark_units(connection: Connection, now: datetime, *, cause: str) -> None:
     stale.mark_many(connection, "rollup", [(gateway, None, since, now) for gateway, since in rows], cause=cause)
 
 
-def mark_factors(connection: Connection, *, cause: str) -> None:
-    """Mark the energy of every process unit that has any stale: a factor or a carrier's mapping has changed."""
+def mark_energy(connection: Connection, *, cause: str) -> None:
+    """Mark the energy of every process unit that has any stale: what a carrier is converted by has changed."""
     rows = connection.execute(
         text("SELECT process_unit_id, min(month), max(month) FROM energy_month GROUP BY process_unit_id")
     ).all()

@@ -7,6 +7,8 @@ from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 
+from app.domain.calendar import next_month
+
 # GB/T 2589-2020: 1 kgce is 29,307 kJ of lower heating value.
 KJ_PER_KGCE = 29_307
 # GB/T 2589-2020: heat by its equivalent value, 34.12 kgce/GJ.
@@ -275,6 +277,14 @@ def conversion_on(carrier: Carrier, tables: FactorTables, day: date) -> Conversi
     return found if lhv_kj is None else _by_heating_value(found, rows.emission, lhv_kj)
 
 
+def cut_days(tables: FactorTables, first: date, last: date) -> set[date]:
+    """Return the days in (first, last] on which coefficients may change: years, edges of rows and measured months."""
+    cuts = {date(year, 1, 1) for year in range(first.year, last.year + 1)}
+    cuts |= {day for row in tables.coal for day in (row.valid_from, row.valid_to) if day is not None}
+    cuts |= {day for _, month in tables.measured for day in (month, next_month(month))}
+    return {day for day in cuts if first < day <= last}
+
+
 def _by_heating_value(found: Conversion, emission: EmissionFactor | None, lhv_kj: Fraction) -> Conversion:
     """Return a conversion with a measured heating value in the place of the tables' own.
 
@@ -306,14 +316,20 @@ def _conversion_by_tables(rows: ChosenRows, unit: str, units: Mapping[str, tuple
     emission = rows.emission
     co2_kg = co2_kg_per_unit(emission, unit) if emission else None
     return Conversion(
-        equivalent=_per_canonical(rows.equivalent, unit, units),
-        equal=_per_canonical(rows.equal, unit, units),
+        equivalent=kgce_per_canonical_unit(rows.equivalent, unit, units),
+        equal=kgce_per_canonical_unit(rows.equal, unit, units),
         factor_set=rows.equivalent.factor_set if rows.equivalent else NO_FACTOR_SET,
         co2_kg=co2_kg,
         emission_set=emission.factor_set if emission and co2_kg is not None else None,
         is_co2_provisional=rows.is_provisional and co2_kg is not None,
-        has_recalled_factor=rows.equivalent is not None and rows.equivalent.is_recalled,
+        has_recalled_factor=_is_recalled(rows),
     )
+
+
+def _is_recalled(rows: ChosenRows) -> bool:
+    """Whether either coefficient is recalled; the annex names equal values without figures, which convert nothing."""
+    equal = rows.equal if rows.equal and rows.equal.kgce_per_unit is not None else None
+    return any(row is not None and row.is_recalled for row in (rows.equivalent, equal))
 
 
 def rows_on(carrier: Carrier, tables: FactorTables, day: date) -> ChosenRows:
@@ -329,7 +345,10 @@ def rows_on(carrier: Carrier, tables: FactorTables, day: date) -> ChosenRows:
     return ChosenRows(equivalent, equal, *(found or (None, False)))
 
 
-def _per_canonical(row: CoalFactor | None, unit: str, units: Mapping[str, tuple[str, Decimal]]) -> Decimal | None:
+def kgce_per_canonical_unit(
+    row: CoalFactor | None, unit: str, units: Mapping[str, tuple[str, Decimal]]
+) -> Decimal | None:
+    """Return a row's coefficient per canonical unit of a carrier, or None where it is stated for another unit."""
     if row is None or row.kgce_per_unit is None:
         return None
     if row.unit == unit:

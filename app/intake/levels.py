@@ -8,25 +8,20 @@ version. So old periods keep the edition they were judged by.
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Connection
 
-from app.db import access, levels
-from app.db.levels import Change
+from app.db import access, editions, levels
+from app.db.editions import Change
 from app.domain.benchmark import Direction, Status, level_of_month, status
-from app.domain.calendar import FIRST_DAY, LAST_DAY
 from app.domain.quota import Side
-from app.errors import Invalid
-from app.intake.registry_file import Breach, Path, refusal
-from app.intake.rows import MOST_BREACHES, CsvFile
-from app.reference import tables
+from app.intake import edition_file
+from app.intake.registry_file import Breach, Path
 
 CAUSE = "edition"
-MOST_DIGITS = 20
 CORRECTED_LEVELS = ("1", "2", "3", "benchmark", "baseline")
 
 
@@ -63,13 +58,11 @@ def bring_in(connection: Connection, content: str, *, actor: str, now: datetime,
 
     Any bad row raises Invalid with all of them. The benchmark stage is told which months of which lines are stale.
     """
-    levels.lock(connection)
-    file = _parse(content)
+    editions.lock(connection)
+    file = edition_file.parse(content, levels.TABLES, "levels")
     table, rows = file.table, list(file.rows.values())
-    breaches = [*file.breaches, *_breaches(connection, table, file.rows)]
-    if breaches:
-        raise refusal(sorted(breaches, key=lambda breach: (breach[0][1], str(breach[0][2:]))), file.places)
-    changes = levels.compare(connection, table, rows, actor=actor)
+    file.refuse(list(_breaches(connection, table, file.rows)))
+    changes = editions.compare(connection, table, rows, actor=actor)
     months = levels.touched(connection, changes)
     report = EditionReport(
         table=table,
@@ -82,84 +75,24 @@ def bring_in(connection: Connection, content: str, *, actor: str, now: datetime,
         is_dry_run=is_dry_run,
     )
     if changes and not is_dry_run:
-        levels.write(connection, changes, actor=actor, now=now)
+        editions.write(connection, changes, actor=actor, now=now)
         levels.mark(connection, months, cause=CAUSE)
         detail = {"inserted": report.inserted, "superseded": report.superseded, "months": report.months}
         access.record(connection, actor, "levels.import", table, detail)
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file as far as it can be read: its table, readable rows by number, what is wrong with others, their lines."""
-
-    table: str
-    rows: dict[int, Any]
-    breaches: list[Breach]
-    places: dict[Path, str]
-
-
-def _parse(content: str) -> _File:
-    records = CsvFile(content)
-    table = _table_of(records.columns)
-    row_type = tables.FILES[table][1]
-    file = _File(table, {}, [], {})
-    for number, (place, record) in enumerate(records):
-        file.places["rows", number] = place
-        if len(file.breaches) > MOST_BREACHES:
-            break
-        values, faults = tables.converted({k: v for k, v in record.items() if k is not None}, row_type)
-        if None in record:
-            faults.append(("", "the line has more cells than there are columns"))
-        faults += [(name, fault) for name, v in values.items() if (fault := _odd(v))]
-        file.breaches.extend((("rows", number, column), message) for column, message in faults)
-        if not faults:
-            file.rows[number] = row_type(**values)
-    if not file.places:
-        raise Invalid("the file has no rows", detail_zh="文件没有数据行", errors=[])
-    return file
-
-
-def _odd(value: object) -> str | None:
-    """Return what is wrong with a number or a day that nothing could compute with."""
-    if isinstance(value, Decimal) and not (value.is_finite() and -MOST_DIGITS < value.adjusted() < MOST_DIGITS):
-        return f"{value} is not a number of at most {MOST_DIGITS} digits"
-    if isinstance(value, date) and not FIRST_DAY <= value <= LAST_DAY:
-        return f"{value} is not of the years {FIRST_DAY.year} to {LAST_DAY.year}"
-    return None
-
-
-def _table_of(columns: Sequence[str]) -> str:
-    odd = {table: tables.odd_columns(columns, tables.FILES[table][1]) for table in levels.KEYS}
-    nearest = min(odd, key=lambda table: len(odd[table]))
-    if odd[nearest]:
-        raise Invalid(
-            f"the columns are not those of a levels file; against {tables.FILES[nearest][0]} there are too many or too"
-            f" few: {', '.join(odd[nearest])}",
-            detail_zh=f"列名与 {tables.FILES[nearest][0]} 不一致：{', '.join(odd[nearest])}",
-            errors=[],
-        )
-    return nearest
-
-
 def _breaches(connection: Connection, table: str, rows: Mapping[int, Any]) -> Iterator[Breach]:
     variants = levels.variants(connection)
-    seen: dict[tuple[Any, ...], int] = {}
+    yield from edition_file.row_breaches(table, rows)
     for number, row in rows.items():
         path: Path = ("rows", number)
-        key = tuple(getattr(row, name) for name in levels.KEYS[table])
-        if seen.setdefault(key, number) != number:
-            yield path, f"the same {', '.join(levels.KEYS[table])} as rows[{seen[key]}]"
         if row.variant_key is not None and row.variant_key not in variants:
             yield (*path, "variant_key"), f"there is no product {row.variant_key!r} in the catalogue"
         elif row.variant_key is not None:
             yield from (((*path, column), why) for column, why in _faults(table, row, variants[row.variant_key]))
-        if not row.source:
-            yield (*path, "source"), "say where the figures come from"
         if not row.edition:
             yield (*path, "edition"), "say which edition this is"
-        if row.valid_from and row.valid_to and row.valid_to <= row.valid_from:
-            yield (*path, "valid_to"), f"{row.valid_to} is not after valid_from {row.valid_from}"
     yield from _rival_editions(connection, table, rows)
 
 
@@ -189,10 +122,10 @@ def _faults(table: str, row: Any, variant: Mapping[str, Any]) -> Iterator[tuple[
 
 def _rival_editions(connection: Connection, table: str, rows: Mapping[int, Any]) -> Iterator[Breach]:
     """Two editions of one thing that begin on one day (or both on none) leave open which one holds."""
-    names = [name for name in levels.KEYS[table] if name not in ("edition", "standard")]
-    own = next(name for name in levels.KEYS[table] if name in ("edition", "standard"))
+    names = [name for name in editions.KEYS[table] if name not in ("edition", "standard")]
+    own = next(name for name in editions.KEYS[table] if name in ("edition", "standard"))
     there: dict[tuple[Any, ...], set[str]] = defaultdict(set)
-    for before in levels.current(connection, table):
+    for before in editions.current(connection, table):
         there[tuple(before[name] for name in names)].add(before[own])
     for number, row in rows.items():
         key = tuple(getattr(row, name) for name in names)
@@ -211,7 +144,7 @@ def _described(connection: Connection, change: Change, changes: Sequence[Change]
     statuses = _status_changes(connection, change, changes, now) if change.table == "efficiency_level" else {}
     return EditionChange(
         variant_key=change.after["variant_key"],
-        name=" · ".join(str(change.after[name]) for name in levels.KEYS[change.table] if change.after[name]),
+        name=" · ".join(str(change.after[name]) for name in editions.KEYS[change.table] if change.after[name]),
         is_correction_of_a_row=change.before is not None,
         before=_figures(change.before or _holding(connection, change)),
         after=_figures(change.after) or "",
@@ -236,7 +169,7 @@ def _holding(connection: Connection, change: Change) -> Mapping[str, Any] | None
     """The level that held until the new one begins."""
     if change.table != "efficiency_level":
         return None
-    rows = {row["id"]: row for row in levels.current(connection, change.table)}
+    rows = {row["id"]: row for row in editions.current(connection, change.table)}
     mine = [levels.as_level(row, row["recorded_at"]) for row in rows.values() if _is_same(row, change.after)]
     start = change.after["valid_from"]
     held = level_of_month(mine, start) if start else None
@@ -251,7 +184,7 @@ def _status_changes(connection: Connection, change: Change, changes: Sequence[Ch
     """Return how many computed months of a variant would change their status, by `from → to`."""
     key = change.after["variant_key"]
     gone = {one.before["id"] for one in changes if one.before is not None}
-    kept = [row for row in levels.current(connection, change.table) if row["id"] not in gone]
+    kept = [row for row in editions.current(connection, change.table) if row["id"] not in gone]
     fresh = [one.after for one in changes if one.table == change.table]
     after = [levels.as_level(row, now) for row in [*kept, *fresh] if row["variant_key"] == key]
     found: Counter[str] = Counter()

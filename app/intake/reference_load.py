@@ -4,8 +4,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from app.db import findings, levels, reference
+from app.db import editions, factors, findings, levels, reference
 from app.db.reference import TableReport
+from app.intake import factors as factors_intake
 from app.reference import tables
 
 CAUSE = "reference"
@@ -13,13 +14,14 @@ CAUSE = "reference"
 
 def load(connection: Connection, now: datetime) -> list[TableReport]:
     """Load every table in one transaction of the caller; figures that a changed row touches are marked stale."""
-    levels.lock(connection)
+    editions.lock(connection)
+    factors.hold_account(connection)
     reports = [_load(connection, name, now) for name in tables.FILES]
     changed = {report.table for report in reports if report.inserted or report.updated}
     if "unit_of_measure" in changed:
         reference.mark_units(connection, now, cause=CAUSE)
-    if changed & {"carrier", "standard_coal_factor", "emission_factor"}:
-        reference.mark_factors(connection, cause=CAUSE)
+    if "carrier" in changed:
+        reference.mark_energy(connection, cause=CAUSE)
     if "catalogue_variant" in changed:
         reference.mark_indicators(connection, cause=CAUSE)
     if "calendar_day" in changed:
@@ -29,10 +31,14 @@ def load(connection: Connection, now: datetime) -> list[TableReport]:
 
 def _load(connection: Connection, name: str, now: datetime) -> TableReport:
     rows = tables.table(name)
-    if name not in levels.KEYS:
+    if name not in editions.KEYS:
         return reference.upsert(connection, name, rows)
-    changes = levels.compare(connection, name, rows, actor=levels.BUNDLED)
-    levels.write(connection, changes, actor=levels.BUNDLED, now=now)
-    levels.mark(connection, levels.touched(connection, changes), cause=CAUSE)
+    changes = editions.compare(connection, name, rows, actor=editions.BUNDLED)
+    if name in factors.TABLES:
+        stretches = factors_intake.touched(connection, factors.loaded(connection), changes)
+        factors.mark(connection, stretches, cause=CAUSE)
+    else:
+        levels.mark(connection, levels.touched(connection, changes), cause=CAUSE)
+    editions.write(connection, changes, actor=editions.BUNDLED, now=now)
     inserted = sum(change.before is None for change in changes)
     return TableReport(name, inserted, len(changes) - inserted, len(rows) - len(changes))

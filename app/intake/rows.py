@@ -42,10 +42,14 @@ class Report:
 class CsvFile:
     """The records of a CSV text by column, each with the line on which it ends, as `line 7`.
 
-    Line ends may be those of any system. A cell that never ends, or a column named twice, raises Invalid.
+    Line ends may be those of any system. A cell that never ends, a NUL, or a column named twice raises Invalid.
     """
 
     def __init__(self, content: str) -> None:
+        if "\0" in content:
+            raise Invalid(
+                "the file is no text: it has a NUL character", detail_zh="文件含 NUL 字符，不是文本", errors=[]
+            )
         self._reader = csv.DictReader(io.StringIO(content.removeprefix("\ufeff"), newline=None))
         with self._as_invalid():
             self.columns = list(self._reader.fieldnames or ())

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
-from app.db import energy, heating_values, revisions, stale
+from app.db import energy, factors, heating_values, revisions, stale
 from app.db.energy import ConversionSpan
 from app.domain import accounting, calendar
 from app.pipeline import announce
@@ -21,6 +21,7 @@ def run(engine: Engine, now: datetime) -> int:
         claim = stale.claim(connection, STAGE)
         if claim is None:
             return 0
+        factors.let_account(connection)
         revisions.begin_run(connection, now, claim.cause)
         stretches = merge((mark.from_at, mark.to_at) for mark in claim.marks)
         months = recompute(connection, claim.subject_id, stretches)
@@ -82,10 +83,7 @@ def conversion_spans(
 ) -> list[ConversionSpan]:
     """The coefficients of carriers over the stretches, cut at years and at the edges of rows and measured months."""
     first, last = calendar.business_day(stretches[0][0]), calendar.business_day(stretches[-1][1])
-    cuts = {date(year, 1, 1) for year in range(first.year, last.year + 2)}
-    cuts |= {day for row in tables.coal for day in (row.valid_from, row.valid_to) if day is not None}
-    cuts |= {day for _, month in tables.measured for day in (month, calendar.next_month(month))}
-    days = [first, *sorted(day for day in cuts if first < day <= last), last + timedelta(days=1)]
+    days = [first, *sorted(accounting.cut_days(tables, first, last)), last + timedelta(days=1)]
     return [
         ConversionSpan(
             carrier.carrier_key,

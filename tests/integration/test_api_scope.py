@@ -150,6 +150,7 @@ TABLE: dict[tuple[str, str], List | Item | Operator | Editor | Region | Gateway 
     ("GET", "/api/v1/structure"): Region("/api/v1/structure"),
     ("GET", "/api/v1/energy-saved"): List(lambda t: "?base_year=2024&year=2025", lambda t: t.uscc),
     ("POST", "/api/v1/reference/levels/import"): Operator(),
+    ("POST", "/api/v1/reference/factors/import"): Operator(),
     ("GET", "/api/v1/reference/quota-limits"): Shared(),
     ("GET", "/api/v1/reference/level-corrections"): Shared(),
     ("GET", "/api/v1/heating-values"): List(_nothing, lambda t: f"lot-{t.letter}"),

@@ -268,3 +268,26 @@ def test_levels_import_shows_then_writes(nenghao: Nenghao, tmp_path: Path) -> No
     assert status == 1
     assert "line 2, variant_key: there is no product 'x' in the catalogue" in err
     assert "line 3, baseline" in err
+
+
+def test_factors_import_shows_then_writes(nenghao: Nenghao, tmp_path: Path) -> None:
+    nenghao("reference", "load")
+    file = tmp_path / "factors.csv"
+    header = (
+        "factor_type,factor_key,factor_set,year,name_zh,name_en,lhv,lhv_unit,carbon_content_tc_per_gj,"
+        "oxidation_rate_pct,factor_value,factor_unit,note,source,edition,confidence,valid_from,valid_to"
+    )
+    row = "grid_electricity,CN-120000,MEE/NBS average,2024,天津市,Tianjin,,,,,0.5,kgCO2/kWh,,made,,recalled,,"
+    file.write_text(f"{header}\n{row}\n")
+    status, said, _ = nenghao("factors", "import", str(file), "--dry-run")
+    assert status == 0
+    assert "no figure of 2024 (MEE/NBS average, confirmed) → 0.5 kgCO2/kWh of 2024 (MEE/NBS average, recalled)" in said
+    assert "0 row(s) would be inserted, 1 would be superseded, 0 unchanged; 0 month(s) of 0 process unit(s)" in said
+    assert "0 row(s) inserted, 1 superseded" in nenghao("factors", "import", str(file))[1]
+    assert "0 superseded, 1 unchanged" in nenghao("factors", "import", str(file))[1]
+    file.write_text(f"{header}\n{row.replace('0.5', '-1')}\n{row.replace('made', '').replace('2024', '2022')}\n")
+    status, _, err = nenghao("factors", "import", str(file))
+    assert status == 1
+    assert "line 2, factor_value: -1 is not over zero" in err
+    assert "line 3, source: say where the figures come from" in err
+    assert "line 3, year: this row comes with the project" in err

@@ -153,7 +153,7 @@ def test_the_same_file_again_changes_nothing(engine: Engine, plant: city.Plant) 
     again = bring_in(engine, SECOND, now=LATER + timedelta(days=1))
     assert (again.inserted, again.superseded, again.unchanged, again.months, again.changes) == (0, 0, 1, 0, [])
     assert counts(engine) == before
-    for table in levels.levels.KEYS:
+    for table in levels.levels.TABLES:
         content = (tables.FOLDER / tables.FILES[table][0]).read_text(encoding="utf-8")
         assert bring_in(engine, content).changes == [], table
     with engine.begin() as connection:

@@ -1,6 +1,7 @@
 """Loading the official tables into the database."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
@@ -42,19 +43,26 @@ def test_a_level_that_is_put_right_stands_beside_its_first_version(connection: C
     assert [tuple(row) for row in rows] == [(115, NOW, later), (117, later, None)]
 
 
-def test_a_changed_factor_marks_the_energy_it_made(connection: Connection) -> None:
+def test_a_changed_factor_marks_the_energy_it_made_and_no_other(connection: Connection) -> None:
     reference_load.load(connection, NOW)
     connection.execute(
         text(
-            "INSERT INTO energy_month VALUES (42, 'electricity', 'in', '2026-09-01', 1, 1, 1, 1, 'x', 'x', false,"
-            " false, 1, 1, 0), (42, 'electricity', 'in', '2026-08-01', 1, 1, 1, 1, 'x', 'x', false, false, 1, 1, 0)"
+            "INSERT INTO energy_month SELECT unit, carrier, 'in', month, 1, 1, 1, 1, 'x', 'x', false, false, 1, 1, 0"
+            " FROM (VALUES (42, 'diesel', date '2026-09-01'), (42, 'diesel', '2026-08-01'),"
+            " (43, 'electricity', '2026-08-01')) AS v(unit, carrier, month)"
         )
     )
     connection.execute(text("UPDATE standard_coal_factor SET kgce_per_unit = 9 WHERE factor_key = 'diesel'"))
-    reference_load.load(connection, NOW)
+    later = datetime(2026, 10, 9, tzinfo=UTC)
+    reports = {report.table: report for report in reference_load.load(connection, later)}
+    assert (reports["standard_coal_factor"].inserted, reports["standard_coal_factor"].updated) == (0, 1)
     marks = connection.execute(text("SELECT stage, subject_id, from_at, to_at, cause FROM stale")).all()
     bounds = (datetime(2026, 7, 31, 16, tzinfo=UTC), datetime(2026, 9, 30, 16, tzinfo=UTC))
     assert [tuple(mark) for mark in marks] == [("account", 42, *bounds, "reference")]
+    kept = connection.execute(
+        text("SELECT kgce_per_unit, superseded_at FROM standard_coal_factor WHERE factor_key = 'diesel' ORDER BY id")
+    )
+    assert [tuple(row) for row in kept] == [(9, later), (Decimal("1.4571"), None)]
 
 
 def test_what_an_operator_set_on_a_rule_stays(connection: Connection) -> None:

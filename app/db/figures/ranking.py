@@ -148,7 +148,8 @@ def _kgce_per_output_unit(
             " CASE WHEN v.conversion = 'physical' THEN f.kgce_per_unit ELSE 1 END FROM catalogue_variant v"
             " LEFT JOIN carrier t ON t.carrier_key = v.carriers[1] LEFT JOIN LATERAL"
             " (SELECT s.kgce_per_unit FROM standard_coal_factor s WHERE s.factor_key = t.equivalent_factor_key"
-            "  AND s.unit = t.unit AND coalesce(s.valid_from <= :on, true) AND coalesce(s.valid_to > :on, true)"
+            "  AND s.superseded_at IS NULL AND s.unit = t.unit"
+            "  AND coalesce(s.valid_from <= :on, true) AND coalesce(s.valid_to > :on, true)"
             "  ORDER BY s.valid_from DESC NULLS LAST LIMIT 1) f ON true WHERE v.variant_key = ANY(:keys)"
         ),
         {"keys": sorted(variant_keys), "on": on},

@@ -85,19 +85,21 @@ def carriers(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-def standard_coal_factors(connection: Connection) -> list[dict[str, Any]]:
+def standard_coal_factors(connection: Connection, *, as_of: datetime | None = None) -> list[dict[str, Any]]:
     """Return the conversions to standard coal; null where the source gives a range or nothing."""
     decimals = ", ".join(f"{exact(f'x.{c}')} AS {c}" for c in ("kgce_per_unit", "kgce_min", "kgce_max", "lhv"))
     rows = connection.execute(
         text(
             f"SELECT x.factor_key, x.factor_set, x.name_zh, x.name_en, x.unit, {decimals}, x.lhv_unit, x.basis,"
-            f" {_CITATION} FROM standard_coal_factor x ORDER BY x.factor_set, x.factor_key, x.valid_from NULLS FIRST"
-        )
+            f" {_CITATION}, {_RECORDED} FROM standard_coal_factor x WHERE {_KNOWN}"
+            " ORDER BY x.factor_set, x.factor_key, x.valid_from NULLS FIRST"
+        ),
+        {"as_of": as_of},
     ).mappings()
     return [dict(row) for row in rows]
 
 
-def emission_factors(connection: Connection) -> list[dict[str, Any]]:
+def emission_factors(connection: Connection, *, as_of: datetime | None = None) -> list[dict[str, Any]]:
     """Return the CO2 factors of fuels, electricity and heat."""
     decimals = ", ".join(
         f"{exact(f'x.{c}')} AS {c}" for c in ("lhv", "carbon_content_tc_per_gj", "oxidation_rate_pct", "factor_value")
@@ -105,8 +107,9 @@ def emission_factors(connection: Connection) -> list[dict[str, Any]]:
     rows = connection.execute(
         text(
             f"SELECT x.factor_type, x.factor_key, x.factor_set, x.year, x.name_zh, x.name_en, {decimals}, x.lhv_unit,"
-            f" x.factor_unit, {_CITATION} FROM emission_factor x"
+            f" x.factor_unit, {_CITATION}, {_RECORDED} FROM emission_factor x WHERE {_KNOWN}"
             " ORDER BY x.factor_type, x.factor_key, x.year NULLS FIRST"
-        )
+        ),
+        {"as_of": as_of},
     ).mappings()
     return [dict(row) for row in rows]
