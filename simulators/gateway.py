@@ -186,7 +186,8 @@ class Gateway:
                 for message in self.store.after(self.code, lane.name, lane.cursor, free):
                     lane.cursor = message.seq
                     self._send(lane, message, now_s, FIRST_RESEND_S)
-        if now_s >= self._heartbeat_at_s:
+        # The library tells of a lost connection while it sends, so the client may have gone since.
+        if now_s >= self._heartbeat_at_s and self.client is not None:
             self._heartbeat_at_s = now_s + HEARTBEAT_S
             self.client.publish(self._topic("up/state"), self._state("online"), qos=1, retain=True)
 

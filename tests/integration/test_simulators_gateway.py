@@ -227,6 +227,19 @@ def test_everything_unanswered_is_sent_again_after_a_cut(site: Site, service: Fa
     assert "offline" in [state["state"] for state in service.states]  # the last will
 
 
+def test_a_connection_that_goes_while_it_sends_and_has_a_heartbeat_due_is_made_again(
+    site: Site, service: FakeService
+) -> None:
+    with site.running() as (gateway, loop, store):
+        assert loop.run_until(lambda: bool(service.states), 10)
+        write(store, site, 5)
+        gateway.abort()
+        gateway.pump(time.monotonic() + 3600)  # the messages find the connection gone; the heartbeat is due too
+        assert not gateway.is_connected
+        assert loop.run_until(lambda: store.depth(site.code) == 0, 15)
+    assert set(service.seqs()) == set(range(1, 6))
+
+
 def test_the_heartbeat_tells_depth_and_clock_and_the_end_is_announced(site: Site, service: FakeService) -> None:
     service.answer = lambda *_: None
     with site.running() as (_, loop, store):
