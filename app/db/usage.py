@@ -46,6 +46,20 @@ class CleanResult:
     changed: tuple[ChangedDay, ...]
 
 
+def _edge(value: str) -> str:
+    """SQL of a register in canonical units, rounded to six decimals, in block b: `value::numeric * factor`, sooner.
+
+    PostgreSQL makes a double a number by printing it with 15 digits. Where the double is the one nearest to some count
+    of millionths below 1e15, these digits say just that count, and an integer is a number at once.
+    """
+    millionths = f"round({value} * 1e6)"
+    is_counted = f"{value} >= 0 AND {value} < 1e9 AND {millionths} / 1e6 = {value}"
+    return (
+        f"round(CASE WHEN {is_counted} THEN {millionths}::bigint * b.factor_millionth"
+        f" ELSE {value}::numeric * b.factor END, 6)"
+    )
+
+
 def _interpolated(at: str) -> str:
     """SQL of the register at an instant inside the first step: rounded once, half away from zero, to six decimals.
 
@@ -70,8 +84,13 @@ def _is_broken(v0: str, t0: str, v1: str, t1: str) -> str:
     )
 
 
-def _pair(earlier: str, later: str) -> str:
-    return _is_broken(f"v[{earlier}]", f"t[{earlier}]", f"v[{later}]", f"t[{later}]")
+def _pairs(condition: str) -> str:
+    """SQL: whether a condition holds between two neighbours of an hour's first four readings."""
+    return " OR ".join(condition.format(i=i, j=i + 1) for i in (1, 2, 3))
+
+
+# In arrays t and v of an hour.
+_BROKEN_PAIR = _is_broken("v[{i}]", "t[{i}]", "v[{j}]", "t[{j}]")
 
 
 # What is not `is_odd` here was shown clean: rising, in the load limit between its very neighbours, in one meter and
@@ -79,6 +98,7 @@ def _pair(earlier: str, later: str) -> str:
 _BLOCKS = f"""
 WITH block AS MATERIALIZED (
   SELECT b.no, b.point_id, b.from_at, b.to_at, w.low_at, w.high_at, f.factor,
+         f.factor * 0.000001 AS factor_millionth,
          -- A hair below the limit: binary arithmetic decides nothing, it only asks for the exact judgement.
          coalesce(1.249999 * i.rated_load / 3600 / f.factor, 'Infinity')::float8 AS rise_per_s,
          coalesce(1.249999 * i.rated_load / 3600 / f.factor * s.interval_s, 'Infinity')::float8 AS rise,
@@ -122,36 +142,45 @@ WITH block AS MATERIALIZED (
 # readings of an hour ever come in another order, their times do not rise, and the block is judged.) Every row carries
 # what it needs of its block: the planner takes a block for one row and would join by going through all rows for each.
 # Blocks whose readings stand on the hours are done then; in others, steps go across an hour's edge and are split.
-# OFFSET 0 keeps the arrays from being carried, and unpacked, past the window.
+# Four readings evenly an interval apart, nearly every hour, need few comparisons: `is_even`. OFFSET 0 keeps the
+# arrays from being carried, and unpacked, past the window.
 _REGISTER_HOURS = f"""
 , hour AS MATERIALIZED (
-  SELECT b.no, b.point_id, b.from_at, b.to_at, b.factor, b.longest, b.interval_s, b.expected,
-         e.end_hour, s.t0, s.v0, e.t1, e.v1, e.t2, e.v2, e.edge, s.edge0, l.long,
-         e.is_odd OR v0 < 0 OR v1 < 0 OR v2 >= b.largest
+  SELECT b.no, e.end_hour, e.end_hour >= b.from_at AND e.end_hour < b.to_at AS is_inside, s.t0,
+         e.is_odd OR s.v0 < 0 OR e.v2 >= b.largest
            OR (b.is_unrated AND (s.v0 = 0 AND e.v2 > 0 OR e.v2 >= 990 AND e.v2 >= 9.9 * s.v0))
-           OR (before_t IS NOT NULL AND ({_is_broken("before_v", "before_t", "e.v1", "e.t1")})) AS is_odd
+           OR (before_t IS NOT NULL AND ({_is_broken("before_v", "before_t", "e.v1", "e.t1")})) AS is_odd,
+         b.point_id, e.t2, e.edge, s.edge0, l.long, b.interval_s, b.expected,
+         s.v0, e.t1, e.v1, b.from_at, b.to_at, b.factor, b.longest
   FROM block b CROSS JOIN LATERAL (
     SELECT h.*, lag(t2) OVER w AS before_t, lag(v2) OVER w AS before_v, lag(edge) OVER w AS before_edge
     FROM (
-      SELECT end_hour, n, t[1] AS t1, v[1] AS v1, t[n] AS t2, v[n] AS v2, round(v[n]::numeric * b.factor, 6) AS edge,
-             is_bad OR {_pair("1", "2")} OR {_pair("2", "3")} OR {_pair("3", "4")} OR CASE WHEN n > 4 THEN (
-               SELECT bool_or({_pair("i - 1", "i")}) FROM generate_series(5, n) i) END AS is_odd,
-             CASE WHEN n > 4 OR t[2] - t[1] > b.longest OR t[3] - t[2] > b.longest OR t[4] - t[3] > b.longest THEN (
+      SELECT end_hour, n, t1, v1, t2, v2, {_edge("v2")} AS edge,
+             is_bad OR CASE WHEN is_even THEN {_pairs("v[{j}] < v[{i}]")}
+               OR v2 - v1 > b.rise AND ({_pairs("v[{j}] - v[{i}] > b.rise")})
+             ELSE {_pairs(_BROKEN_PAIR)} OR CASE WHEN n > 4 THEN (
+               SELECT bool_or({_BROKEN_PAIR.format(i="i - 1", j="i")}) FROM generate_series(5, n) i) END
+             END AS is_odd,
+             CASE WHEN NOT is_even AND (n > 4 OR {_pairs("t[{j}] - t[{i}] > b.longest")}) THEN (
                SELECT sum(t[i] - t[i - 1]) FILTER (WHERE t[i] - t[i - 1] > b.longest) FROM generate_series(2, n) i)
              END AS long_within
       FROM (
-        SELECT time_bucket('1 hour', ts - interval '1 microsecond') AS end_hour, count(*)::integer AS n,
-               array_agg(ts) AS t, array_agg(value) AS v, bool_or(quality <> 0) AS is_bad
-        FROM reading r
-        WHERE r.point_id = b.point_id AND r.ts >= b.low_at AND r.ts <= b.high_at
-          AND r.ts >= :horizon_from AND r.ts < :horizon_to
-        GROUP BY end_hour ORDER BY end_hour) gathered
+        SELECT *, t[1] AS t1, v[1] AS v1, t[n] AS t2, v[n] AS v2,
+               n = 4 AND t[2] - t[1] = b.step AND t[3] - t[2] = b.step AND t[4] - t[3] = b.step AS is_even
+        FROM (
+          SELECT time_bucket('1 hour', ts - interval '1 microsecond') AS end_hour, count(*)::integer AS n,
+                 array_agg(ts) AS t, array_agg(value) AS v, bool_or(quality <> 0) AS is_bad
+          FROM reading r
+          WHERE r.point_id = b.point_id AND r.ts >= b.low_at AND r.ts <= b.high_at
+            AND r.ts >= :horizon_from AND r.ts < :horizon_to
+          GROUP BY end_hour ORDER BY end_hour) grouped
+        OFFSET 0) gathered
       OFFSET 0) h
     WINDOW w AS (ORDER BY end_hour)) e
   -- The very first reading of the block has no step before it.
   CROSS JOIN LATERAL (
     SELECT CASE WHEN before_t IS NOT NULL THEN before_t WHEN n > 1 THEN t1 END AS t0,
-           coalesce(before_v, v1) AS v0, coalesce(before_edge, round(v1::numeric * b.factor, 6)) AS edge0) s
+           coalesce(before_v, v1) AS v0, coalesce(before_edge, {_edge("v1")}) AS edge0) s
   CROSS JOIN LATERAL (
     SELECT CASE WHEN t1 - t0 > b.longest THEN t1 - t0 + coalesce(long_within, interval '0')
            ELSE long_within END AS long) l
@@ -159,13 +188,15 @@ _REGISTER_HOURS = f"""
 
 # Intervals that divide the hour and start on it: each is energy of one hour alone. One that starts elsewhere may mean
 # the same interval as another, or be split.
-_INTERVAL_HOURS = """
+_INTERVAL_HOURS = f"""
 , hour AS MATERIALIZED (
-  SELECT b.no, b.point_id, b.from_at, b.to_at, b.factor, b.longest, b.interval_s, b.expected, x.end_hour,
-         x.end_hour AS t0, 0::float8 AS v0, x.end_hour AS t1, 0::float8 AS v1, x.end_hour + x.n * b.step AS t2,
-         x.edge, 0::numeric AS edge0, NULL::interval AS long, x.is_odd OR 3600 % b.interval_s <> 0 AS is_odd
+  SELECT b.no, x.end_hour, x.end_hour >= b.from_at AND x.end_hour < b.to_at AS is_inside, x.end_hour AS t0,
+         x.is_odd OR 3600 % b.interval_s <> 0 AS is_odd,
+         b.point_id, x.end_hour + x.n * b.step AS t2, x.edge, 0::numeric AS edge0, NULL::interval AS long,
+         b.interval_s, b.expected,
+         0::float8 AS v0, x.end_hour AS t1, 0::float8 AS v1, b.from_at, b.to_at, b.factor, b.longest
   FROM block b CROSS JOIN LATERAL (
-    SELECT time_bucket('1 hour', ts) AS end_hour, count(*) AS n, sum(round(value::numeric * b.factor, 6)) AS edge,
+    SELECT time_bucket('1 hour', ts) AS end_hour, count(*) AS n, sum({_edge("value")}) AS edge,
            bool_or(quality <> 0 OR value < 0 OR value > b.rise OR value >= b.largest
              OR ts <> time_bucket(b.step, ts)) AS is_odd
     FROM reading r
@@ -174,20 +205,22 @@ _INTERVAL_HOURS = """
     GROUP BY end_hour ORDER BY end_hour) x
 )"""
 
+# Few hours are odd or split, so asking for those is cheaper than a verdict on each block. A block without any hour is
+# not doubtful: then nothing is left of its readings, and its rows go.
 _SUMS = f"""
-, verdict AS MATERIALIZED (
-  SELECT no, coalesce(bool_or(is_odd), false) AS is_doubtful, coalesce(bool_or(t0 < end_hour), false) AS is_split
-  FROM hour GROUP BY no
-), clean AS (
+, doubtful AS MATERIALIZED (SELECT DISTINCT no FROM hour WHERE is_odd)
+, split AS MATERIALIZED (SELECT DISTINCT no FROM hour WHERE t0 < end_hour)
+, clean AS (
   SELECT h.*, t1 - t0 <= longest AS is_measured, coalesce(long, interval '0') AS long_or_none
-  FROM hour h WHERE t0 IS NOT NULL AND no = ANY (ARRAY(SELECT no FROM verdict WHERE NOT is_doubtful AND is_split))
+  FROM hour h
+  WHERE t0 IS NOT NULL AND no = ANY (ARRAY(SELECT no FROM split EXCEPT SELECT no FROM doubtful))
 ), piece AS (
   SELECT no, point_id, interval_s, expected, end_hour AS hour_at,
          edge - CASE WHEN t0 >= end_hour THEN edge0 ELSE {_interpolated("end_hour")} END AS quantity,
          t2 - greatest(t0, end_hour) AS covered,
          CASE WHEN t0 >= end_hour OR is_measured THEN long_or_none
               ELSE long_or_none - (end_hour - t0) END AS estimated
-  FROM clean WHERE end_hour >= from_at AND end_hour < to_at
+  FROM clean WHERE is_inside
   UNION ALL
   SELECT no, point_id, interval_s, expected, h.at,
          {_interpolated("h.at + interval '1 hour'")}
@@ -205,8 +238,8 @@ _SUMS = f"""
   SELECT no, point_id, interval_s, expected, end_hour, edge - edge0, t2 - t0, coalesce(long, interval '0'),
          t0 = end_hour AND t2 = end_hour + interval '1 hour' AND long IS NULL
   FROM hour
-  WHERE t0 IS NOT NULL AND end_hour >= from_at AND end_hour < to_at
-    AND no <> ALL (ARRAY(SELECT no FROM verdict WHERE is_doubtful OR is_split))
+  WHERE t0 IS NOT NULL AND is_inside
+    AND no <> ALL (ARRAY(SELECT no FROM doubtful UNION SELECT no FROM split))
 ), computed AS (
   -- floor(x + 0.5) rounds half up as the pure rules do: microseconds over an interval are never near a half by chance.
   SELECT no, point_id, hour_at, quantity, expected AS windows_expected, w.received AS windows_received,
@@ -255,7 +288,7 @@ UNION ALL SELECT no, NULL, NULL, NULL FROM done"""
 
 _DONE = """
 , done AS MATERIALIZED (
-  SELECT b.no, b.point_id, b.from_at, b.to_at FROM block b JOIN verdict v USING (no) WHERE NOT v.is_doubtful
+  SELECT b.no, b.point_id, b.from_at, b.to_at FROM block b WHERE b.no <> ALL (ARRAY(SELECT no FROM doubtful))
 )"""
 _CLEAN = {
     Signal.REGISTER: text(f"{_BLOCKS}{_REGISTER_HOURS}{_SUMS}{_DONE}{_WRITE}"),
