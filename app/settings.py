@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """One frozen, validated set per process. `NENGHAO_SECRETS_DIR` may hold one file per secret."""
+    """One frozen, validated set per process; `/run/secrets` may hold one file per secret."""
 
     model_config = SettingsConfigDict(env_prefix="NENGHAO_", frozen=True, extra="ignore")
 

@@ -1,10 +1,11 @@
-"""The worker: turns the stages rollup, account, benchmark, alert, deliver, seal until nothing is left, then waits.
+"""The worker: turns its stages, from rollup to seal in the order of the data, until nothing is left, then waits.
 
 Any number of workers may run. Each stage works in its own transactions, so a worker may be killed at any line. A
 subject that fails keeps its marks and is left alone for a while; the others go on. Without the database the worker
 waits for it.
 """
 
+import gc
 import os
 import signal
 import threading
@@ -196,6 +197,14 @@ class DatabaseGone(Exception):
     """The database does not answer; the worker waits for it."""
 
 
+def collect_rarely() -> None:
+    """Let Python look for reference cycles less often: rows and figures make none, and the looking was a tenth of the
+    time of recomputing ratios (`make bench ONLY=ratios`: 1.84 s, then 1.63 s).
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def main() -> None:
     """Run a worker until SIGTERM or SIGINT."""
     settings = settings_module.load()
@@ -206,6 +215,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop.set())
     telemetry.serve_metrics(settings.worker_metrics_port)
+    collect_rarely()
     _log.info("worker started", metrics_port=settings.worker_metrics_port)
     worker.run()
     drained = deliver.drain(DRAIN_S)

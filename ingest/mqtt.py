@@ -61,6 +61,9 @@ class Delivery:
 class Session:
     """A connection that comes back by itself, with its subscription; what happens to it is told to `on_event`."""
 
+    # Whether the broker keeps messages for it while it is away.
+    is_kept = True
+
     def __init__(
         self,
         address: BrokerAddress,
@@ -83,10 +86,10 @@ class Session:
     def start(self) -> None:
         """Connect in the background, now or whenever the broker comes."""
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        connect.SessionExpiryInterval = SESSION_EXPIRY_S
+        connect.SessionExpiryInterval = SESSION_EXPIRY_S if self.is_kept else 0
         connect.ReceiveMaximum = self._receive_maximum
         self._client.connect_async(
-            self._address.host, self._address.port, KEEPALIVE_S, clean_start=False, properties=connect
+            self._address.host, self._address.port, KEEPALIVE_S, clean_start=not self.is_kept, properties=connect
         )
         self._client.loop_start()
 
@@ -94,7 +97,7 @@ class Session:
         """Send what is queued, disconnect in good order and end the thread; the broker keeps the session a while."""
         self._stopping.set()
         farewell = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
-        farewell.SessionExpiryInterval = SESSION_EXPIRY_AFTER_STOP_S
+        farewell.SessionExpiryInterval = SESSION_EXPIRY_AFTER_STOP_S if self.is_kept else 0
         self._client.disconnect(properties=farewell)
         self._client.loop_stop()
 
@@ -231,7 +234,12 @@ class LaneSession(Session):
 
 
 class StateSession(Session):
-    """The session of the state topic: the latest message of each gateway. Not shared, so retained ones come too."""
+    """The session of the state topic: the latest message of each gateway. Not shared, so retained ones come too.
+
+    It starts clean: a heartbeat kept for it would come late and look like a clock that is behind.
+    """
+
+    is_kept = False
 
     def __init__(
         self,

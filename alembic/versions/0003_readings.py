@@ -57,11 +57,13 @@ GROUP BY o.point_id, o.ts;
 CREATE TABLE quarantine (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     gateway_code text NOT NULL, gateway_id bigint, lane smallint NOT NULL, epoch text, seq bigint,
-    item_index integer, point_code text, ts timestamptz, reason text NOT NULL, detail text NOT NULL DEFAULT '',
+    item_index integer, item_count integer NOT NULL DEFAULT 1 CHECK (item_count > 0),
+    point_code text, ts timestamptz, reason text NOT NULL, detail text NOT NULL DEFAULT '',
     raw bytea NOT NULL, receipt_id bigint, received_at timestamptz NOT NULL,
     release_requested_at timestamptz, release_requested_by text,
     released_at timestamptz, release_receipt_id bigint, release_note text
 );
+COMMENT ON COLUMN quarantine.item_count IS 'items of one message, rejected for one reason; raw is a message of these';
 COMMENT ON COLUMN quarantine.release_requested_at IS 'asked for by an operator; ingest runs the ladder again';
 CREATE INDEX quarantine_open ON quarantine (gateway_code, received_at) WHERE released_at IS NULL;
 

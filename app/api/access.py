@@ -9,6 +9,9 @@ from threading import Lock
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
+from fastapi import params as parameters
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 
@@ -16,7 +19,7 @@ from app.api.middleware import COOKIE
 from app.api.problems import TooManyRequests
 from app.db import access
 from app.db.access import Caller
-from app.errors import Forbidden, Unauthenticated
+from app.errors import Forbidden, Invalid, Unauthenticated
 
 __all__ = ["EVERYONE", "Bucket", "Caller", "Now", "RateLimit", "Transaction", "allow", "now", "transaction"]
 
@@ -117,7 +120,24 @@ def _caller(
             detail_zh="没有有效密钥：请发送 Authorization: Bearer nh_…（密钥可能不存在、已过期或已撤销）",
         )
     _limit(request, response, caller)
+    _check_parameters(request)
     return caller
+
+
+def _check_parameters(request: Request) -> None:
+    """Refuse a query parameter that the route does not have: a misspelt filter must not answer for everything."""
+    route = request.scope.get("route")
+    if not request.query_params or not isinstance(route, APIRoute):
+        return
+    fields = get_flat_params(route.dependant)
+    known = [field.alias for field in fields if isinstance(field.field_info, parameters.Query)]
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        raise Invalid(
+            f"no such parameter here: {', '.join(unknown)}; there are {', '.join(known) or 'none'}",
+            detail_zh=f"没有参数 {'、'.join(unknown)}；可用参数：{'、'.join(known) or '无'}",
+            errors=[{"location": ["query", name], "message": "unknown parameter"} for name in unknown],
+        )
 
 
 def allow(*roles: str) -> Callable[[Caller], Caller]:

@@ -24,7 +24,26 @@ MOST_ROWS = 10_000
 class BudgetReport(BaseModel):
     """Budgets to enter, all or nothing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "budgets": [
+                        {
+                            "uscc": "91120000MA0000001Q",
+                            "year": 2026,
+                            "method": "historical",
+                            "past_tce": ["26000", "24000"],
+                            "factor": "0.98",
+                            "budget_tce": "24500",
+                            "source": "区发改委核定（示例）",
+                        }
+                    ]
+                }
+            ]
+        },
+    )
     budgets: list[BudgetEntry] = Field(min_length=1, max_length=MOST_ROWS)
     dry_run: bool = Field(False, description="check and show, write nothing")
 
@@ -40,18 +59,19 @@ class Budget(Answer):
     revision: int = Field(examples=[1])
     method: str = Field(description="baseline 基准法 or historical 历史法", examples=["historical"])
     conversion: str = Field(description="standard coal of budget and use", examples=["equivalent"])
-    budget_tce: Exact = Field(examples=["25000"])
+    budget_tce: Exact = Field(description="of the year, tce", examples=["25000"])
     basis: dict[str, Any] = Field(
         description="what the method was fed with", examples=[{"past_tce": ["26000", "24000"]}]
     )
     source: str = Field(examples=["区发改委核定（示例）"])
-    recorded_by: str
+    recorded_by: str = Field(examples=["operator"])
     recorded_at: Instant
     through: date = Field(description="last day that is counted", examples=["2026-06-30"])
     days_over: int = Field(examples=[181])
     days_in_year: int = Field(examples=[365])
     days_with_energy: int = Field(examples=[181])
     measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
+    factor_sets: list[str] = Field(description="conversions behind used_tce", examples=[["GB/T 2589-2020"]])
     used_tce: Exact | None = Field(
         description="measured energy less feedstock and newly added renewables", examples=["13400"]
     )
@@ -61,10 +81,14 @@ class Budget(Answer):
     time_pct: Exact = Field(description="t = days over / days of the year", examples=["49.589041095890"])
     ahead_points: Exact | None = Field(description="u - t: above 0 faster than time", examples=["4.01095890411"])
     projected_tce: Exact | None = Field(description="at the year's end, by projection_method", examples=["27022.099"])
-    projected_pct: Exact | None = Field(examples=["108.088"])
-    projection_method: str = Field(description="linear_by_days: used / days x days of the year")
+    projected_pct: Exact | None = Field(description="projected_tce / budget_tce × 100", examples=["108.088"])
+    projection_method: str = Field(
+        description="linear_by_days: used / days x days of the year", examples=["linear_by_days"]
+    )
     is_provisional: bool = Field(description="days or windows are missing: used_tce is too low")
-    reason: str | None = Field(description="no_readings, no_factor, incomplete_readings, missing_days")
+    reason: str | None = Field(
+        description="no_readings, no_factor, incomplete_readings, missing_days", examples=["missing_days"]
+    )
 
 
 @router.post("", response_model=Brought, summary="Enter energy budgets 录入用能预算")

@@ -39,7 +39,10 @@ class EditionChange(Answer):
     variant_key: str | None = Field(examples=["ndrc723-15-cement-clinker"])
     name: str = Field(examples=["ndrc723-15-cement-clinker · 2027 · 2027-01-01"])
     is_correction_of_a_row: bool = Field(description="true: it supersedes a row of this edition; false: it is new")
-    before: str | None = Field(description="what it supersedes, or what held until it begins")
+    before: str | None = Field(
+        description="what it supersedes, or what held until it begins",
+        examples=["benchmark 100, baseline 117 (2021/2023, confirmed)"],
+    )
     after: str = Field(examples=["benchmark 95, baseline 110 from 2027-01-01 (2027, confirmed)"])
     lines: int = Field(description="lines of which computed months are touched", examples=[3])
     months: int = Field(description="computed months that are touched", examples=[9])
@@ -79,7 +82,24 @@ def import_levels(
 class CorrectionReport(BaseModel):
     """Conditions to report, all or nothing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": [
+                        {
+                            "line_id": 7,
+                            "input_key": "clinker_share",
+                            "from_month": "2026-10",
+                            "value": "78",
+                            "evidence": "mill log",
+                        }
+                    ]
+                }
+            ]
+        },
+    )
     inputs: list[CorrectionEntry] = Field(min_length=1, max_length=MOST_INPUTS)
 
 
@@ -95,7 +115,7 @@ class CorrectionInput(Answer):
     revision: int = Field(examples=[1])
     value: Exact | None = Field(description="null: withdrawn", examples=["60.5"])
     evidence: str = Field(examples=["burden analysis of October"])
-    reported_by: str
+    reported_by: str = Field(examples=["enterprise-7"])
     reported_at: Instant
 
 

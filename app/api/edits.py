@@ -1,6 +1,5 @@
 """Edits of readings: who entered, changed or voided which value, when, why, on what evidence."""
 
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -17,7 +16,6 @@ from app.intake.edits import EditEntry
 
 router = APIRouter(prefix="/api/v1/edits", tags=["edits"])
 MOST_EDITS = 1000
-DEFAULT_RANGE = timedelta(days=92)
 
 
 class EditReport(BaseModel):
@@ -98,7 +96,7 @@ def list_edits(
     gateway_id = inbox.gateway_in_scope(connection, caller.scope, gateway)
     until = end or now
     try:
-        since = start or until - DEFAULT_RANGE
+        since = start or until - edits_db.DEFAULT_RANGE
     except OverflowError:
         since = until
     if since > until:

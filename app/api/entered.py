@@ -24,7 +24,26 @@ OF_REGIONS = ("operator", "regulator", "official")
 class FigureReport(BaseModel):
     """Figures to enter, all or nothing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "figures": [
+                        {
+                            "district_code": "120110",
+                            "kind": "gdp",
+                            "year": 2025,
+                            "value": "9104200",
+                            "unit": "10^4 yuan",
+                            "price_base_year": 2020,
+                            "source": "统计公报 2025",
+                        }
+                    ]
+                }
+            ]
+        },
+    )
     figures: list[FigureEntry] = Field(min_length=1, max_length=MOST_ROWS)
     dry_run: bool = Field(False, description="check and show, write nothing")
 
@@ -36,12 +55,12 @@ class EnteredFigure(Answer):
     uscc: str | None = Field(examples=[None])
     kind: str = Field(examples=["gdp"])
     year: int = Field(examples=[2025])
-    value: Exact = Field(examples=["9104200"])
+    value: Exact = Field(description="in `unit`", examples=["9104200"])
     unit: str = Field(examples=["10^4 yuan"])
     price_base_year: int | None = Field(description="constant prices of this year", examples=[2020])
     source: str = Field(examples=["统计公报 2025"])
     revision: int = Field(description="1 is the first entry; nothing is overwritten", examples=[1])
-    recorded_by: str
+    recorded_by: str = Field(examples=["operator"])
     recorded_at: Instant
 
 
@@ -55,7 +74,24 @@ class FigureList(Answer):
 class TargetReport(BaseModel):
     """Targets to enter, all or nothing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "targets": [
+                        {
+                            "district_code": "120110",
+                            "base_year": 2020,
+                            "target_year": 2025,
+                            "reduction_pct": "14",
+                            "source": "津政办发（示例）",
+                        }
+                    ]
+                }
+            ]
+        },
+    )
     targets: list[TargetEntry] = Field(min_length=1, max_length=MOST_ROWS)
     dry_run: bool = Field(False, description="check and show, write nothing")
 
@@ -67,11 +103,11 @@ class RegionTarget(Answer):
     target_key: str = Field(examples=["city_energy_intensity"])
     base_year: int = Field(examples=[2020])
     target_year: int = Field(examples=[2025])
-    reduction_pct: Exact = Field(examples=["14"])
+    reduction_pct: Exact = Field(description="by which the plan's figure is to fall, per cent", examples=["14"])
     revision: int = Field(examples=[1])
     source: str = Field(examples=["津政办发（示例）"])
     confidence: str = Field(examples=["confirmed"])
-    recorded_by: str
+    recorded_by: str = Field(examples=["operator"])
     recorded_at: Instant
 
 

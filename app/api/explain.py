@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query
 
+from app.api import explained_sums as sums
 from app.api import explanations as shapes
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.energy import check_subject
@@ -49,9 +50,9 @@ Asked = Annotated[Start, Depends(_asked)]
 
 @router.get("/usage", response_model=shapes.UsageExplanation, summary="Explain usage of a point 用量溯源")
 def explain_usage(caller: Reader, connection: Transaction, asked: Asked, point_id: Id) -> dict[str, Any]:
-    """Meters with serial and multiplier, the accepted steps, every reading with its receipt and edits, findings,
-    revisions. `derived` is computed again from the readings by the rules; `agrees` holds it against the table. A month
-    names its days.
+    """Meters with serial and multiplier and the events entered of them, the accepted steps, every reading with its
+    receipt and edits, findings, revisions. `derived` is computed again from the readings by the rules; `agrees` holds
+    it against the table. A month names its days.
     """
     found = explain.usage(connection, caller.scope, point_id, *asked)
     for part in found["parts"]:
@@ -61,7 +62,7 @@ def explain_usage(caller: Reader, connection: Transaction, asked: Asked, point_i
     return found
 
 
-@router.get("/energy", response_model=shapes.EnergyExplanation, summary="Explain energy of a process unit 能耗溯源")
+@router.get("/energy", response_model=sums.EnergyExplanation, summary="Explain energy of a process unit 能耗溯源")
 def explain_energy(
     caller: Reader,
     connection: Transaction,
@@ -79,7 +80,7 @@ def explain_energy(
     return found
 
 
-@router.get("/ratio", response_model=shapes.RatioExplanation, summary="Explain a ratio 能效比值溯源")
+@router.get("/ratio", response_model=sums.RatioExplanation, summary="Explain a ratio 能效比值溯源")
 def explain_ratio(caller: Reader, connection: Transaction, now: Now, asked: Asked, line_id: Id) -> dict[str, Any]:
     """Energy with signs, outputs with corrections, the indicator and the level with their citations, and the judgement
     made again from the readings. Ratios are of months.
@@ -94,10 +95,12 @@ def explain_ratio(caller: Reader, connection: Transaction, now: Now, asked: Aske
     found = explain.ratio(connection, caller.scope, line_id, start, now)
     for part in found["parts"]:
         part["explain"] = _energy_link(part, part)
+    for day in found["metered_outputs"]:
+        day["explain"] = _link("usage", day, point_id=day["point_id"])
     return found
 
 
-@router.get("/total", response_model=shapes.TotalExplanation, summary="Explain an energy total 总量溯源")
+@router.get("/total", response_model=sums.TotalExplanation, summary="Explain an energy total 总量溯源")
 def explain_total(
     caller: Reader,
     connection: Transaction,

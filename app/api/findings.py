@@ -65,7 +65,8 @@ class Finding(Answer):
     )
     found_at: Instant
     due_on: date | None = Field(
-        description="to be repaired by the end of this day, the third working day; null: clock starts within minutes",
+        description="to be repaired by the end of this day, the third working day; null: clock starts within minutes,"
+        " or there is nothing to repair (rollover)",
         examples=["2026-10-14"],
     )
     is_overdue: bool | None = Field(description="open after that day; null without a clock")

@@ -57,7 +57,7 @@ class KeyUnit(Unit):
     tier: str = Field(examples=["10000_tce"])
     is_two_high: bool = Field(description="on the ledger of two-high (两高) projects", examples=[True])
     source: str = Field(examples=["2025年重点用能单位名单"])
-    recorded_by: str
+    recorded_by: str = Field(examples=["operator"])
     recorded_at: Instant
 
 
@@ -65,7 +65,10 @@ class Proposal(Unit):
     """What the measured energy of a year proposes for the list."""
 
     equivalent_tce: Exact | None = Field(description="当量值 measured in the year", examples=["48211.7"])
-    equal_tce: Exact | None = Field(description="等价值; null while a carrier has no factor of the year")
+    equal_tce: Exact | None = Field(
+        description="等价值; null while a carrier has no factor of the year", examples=["61120.4"]
+    )
+    factor_sets: list[str] = Field(description="conversions to standard coal", examples=[["GB/T 2589-2020"]])
     months: int = Field(description="months of the year with energy", examples=[12])
     measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
     is_whole_year: bool = Field(description="12 months and 90 % of their windows: else the figure is too low")
@@ -78,14 +81,16 @@ class TierCitation(Answer):
     """A tier, where it begins, and who says so."""
 
     tier: str = Field(examples=["10000_tce"])
-    at_least_tce: Exact = Field(examples=["10000"])
-    name_zh: str
-    name_en: str
-    managed_by_zh: str
-    managed_by_en: str
-    source: str
-    confidence: str
-    note: str
+    at_least_tce: Exact = Field(
+        description="annual energy use from which the tier begins, that figure included, tce", examples=["10000"]
+    )
+    name_zh: str = Field(examples=["年综合能源消费量一万吨标准煤以上"])
+    name_en: str = Field(examples=["10,000 tce a year or more"])
+    managed_by_zh: str = Field(examples=["区节能主管部门"])
+    managed_by_en: str = Field(examples=["district energy authority"])
+    source: str = Field(examples=["节约能源法 (2018-10-26) 第五十二条"])
+    confidence: str = Field(examples=["confirmed"])
+    note: str = Field(examples=[""])
 
 
 class Proposals(Answer):
@@ -123,23 +128,40 @@ class Manager(Answer):
     """One appointment."""
 
     enterprise_id: int = Field(examples=[7])
-    uscc: str
-    enterprise_name_zh: str
-    enterprise_name_en: str
-    district_code: str
+    uscc: str = Field(examples=["91120000MA0000001Q"])
+    enterprise_name_zh: str = Field(examples=["示例水泥有限公司"])
+    enterprise_name_en: str = Field(examples=["Example Cement Co., Ltd."])
+    district_code: str = Field(examples=["120119"])
     holder: str = Field(examples=["李某"])
     title: str = Field(examples=["工程师"])
-    appointed_on: date
-    expires_on: date | None
-    filed_on: date | None
-    recorded_by: str
+    appointed_on: date = Field(examples=["2025-03-01"])
+    expires_on: date | None = Field(examples=["2028-02-29"])
+    filed_on: date | None = Field(examples=["2025-03-10"])
+    recorded_by: str = Field(examples=["operator"])
     recorded_at: Instant
 
 
 class KeyUnitRequest(BaseModel):
     """The list of each year that is named: what is not in it leaves that year's list."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "key_units": [
+                        {
+                            "year": 2025,
+                            "uscc": "91120000MA0000001Q",
+                            "tier": "10000_tce",
+                            "two_high": True,
+                            "source": "2025年重点用能单位名单",
+                        }
+                    ]
+                }
+            ]
+        },
+    )
     key_units: list[KeyUnitEntry] = Field(min_length=1, max_length=MOST_ROWS)
     dry_run: bool = Field(False, description="check and show, write nothing")
 
@@ -147,7 +169,24 @@ class KeyUnitRequest(BaseModel):
 class ManagerRequest(BaseModel):
     """Appointments, all or nothing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "energy_managers": [
+                        {
+                            "uscc": "91120000MA0000001Q",
+                            "holder": "李某",
+                            "title": "工程师",
+                            "appointed_on": "2025-03-01",
+                            "expires_on": "2028-02-29",
+                        }
+                    ]
+                }
+            ]
+        },
+    )
     energy_managers: list[EnergyManagerEntry] = Field(min_length=1, max_length=MOST_ROWS)
     dry_run: bool = Field(False, description="check and show, write nothing")
 

@@ -22,7 +22,33 @@ DEFAULT_DAYS = 92
 class OutputReport(BaseModel):
     """Outputs to report, all or nothing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "outputs": [
+                        {
+                            "line_id": 7,
+                            "kind": "production",
+                            "grain": "month",
+                            "period": "2026-10",
+                            "value": "98500",
+                            "unit": "t",
+                        },
+                        {
+                            "line_id": 7,
+                            "kind": "output_value",
+                            "grain": "month",
+                            "period": "2026-10",
+                            "value": "4800",
+                            "unit": "10^4 yuan",
+                        },
+                    ]
+                }
+            ]
+        },
+    )
     outputs: list[OutputEntry] = Field(min_length=1, max_length=MOST_OUTPUTS)
 
 
@@ -44,11 +70,11 @@ class Output(Answer):
     grain: str = Field(examples=["day"])
     period: date = Field(description="first day of the period", examples=["2026-10-01"])
     revision: int = Field(description="1 is the first report", examples=[1])
-    value: Exact = Field(examples=["4900.5"])
+    value: Exact = Field(description="in `unit`", examples=["4900.5"])
     unit: str = Field(examples=["t"])
-    reported_by: str
+    reported_by: str = Field(examples=["enterprise-7"])
     reported_at: Instant
-    reason: str
+    reason: str = Field(examples=["weighbridge corrected"])
 
 
 class OutputList(Answer):
@@ -102,8 +128,12 @@ def list_outputs(
     now: Now,
     line_id: Annotated[int | None, Query(ge=1, le=MAX_ID, examples=[7])] = None,
     kind: Kind | None = None,
-    first: Annotated[date | None, Query(alias="from", description="first day; default: 92 days ago")] = None,
-    last: Annotated[date | None, Query(alias="to", description="last day, included; default: today")] = None,
+    first: Annotated[
+        date | None, Query(alias="from", description="first day; default: 92 days ago", examples=["2026-10-01"])
+    ] = None,
+    last: Annotated[
+        date | None, Query(alias="to", description="last day, included; default: today", examples=["2026-10-31"])
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_OUTPUTS)] = 1000,
 ) -> dict[str, Any]:
     """The latest revision of each output whose period starts in the stretch."""

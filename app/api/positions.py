@@ -64,8 +64,12 @@ class Index(Answer):
 
     energy_unit: str = Field(description="kinds of energy are never added", examples=["kgce, equivalent"])
     index: Exact | None = Field(description="null unless both sums are positive", examples=["1.0425"])
-    energy: Exact | None = Field(examples=["9700000"])
+    energy: Exact | None = Field(description="of the lines counted, in kgce or `energy_unit`", examples=["9700000"])
     energy_at_benchmark: Exact | None = Field(description="Σ output × benchmark", examples=["9304556"])
+    has_recalled_level: bool = Field(description="a benchmark in it is recalled: no public copy of it was read")
+    level_editions: list[str] = Field(description="of the benchmarks in it", examples=[["2021/2023"]])
+    factor_sets: list[str] = Field(description="conversions to standard coal", examples=[["GB/T 2589-2020"]])
+    measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
     lines: list[int] = Field(examples=[[7, 9]])
     left_out: list[LeftOutLine]
 
@@ -77,15 +81,17 @@ class SumOfLines(Answer):
     energy: Exact | None = Field(description="kgce", examples=["1968214.6"])
     output: Exact | None = Field(description="10^4 yuan, constant prices", examples=["4800"])
     is_provisional: bool
-    lines: list[int]
+    factor_sets: list[str] = Field(description="conversions to standard coal", examples=[["GB/T 2589-2020"]])
+    measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
+    lines: list[int] = Field(examples=[[7, 9]])
 
 
 class EnterpriseIndex(Answer):
     """An enterprise's lines together."""
 
     grain: str = Field(examples=["year"])
-    first_month: date
-    last_month: date
+    first_month: date = Field(examples=["2026-01-01"])
+    last_month: date = Field(examples=["2026-10-01"])
     indexes: list[Index]
     unit_output_value: SumOfLines
     unit_value_added: SumOfLines
@@ -94,18 +100,21 @@ class EnterpriseIndex(Answer):
 class Mover(Answer):
     """A line that is not at the benchmark."""
 
-    enterprise_id: int
-    enterprise_name_zh: str
-    enterprise_name_en: str
-    line_id: int
-    line_code: str
+    enterprise_id: int = Field(examples=[7])
+    enterprise_name_zh: str = Field(examples=["示例水泥有限公司"])
+    enterprise_name_en: str = Field(examples=["Example Cement Co., Ltd."])
+    line_id: int = Field(examples=[7])
+    line_code: str = Field(examples=["kiln-1"])
     status: Status
     is_provisional: bool
     unit: str = Field(description="of the distance", examples=["kgce/t"])
+    level_edition: str | None = Field(examples=["2023"])
+    level_confidence: str | None = Field(description="confirmed or recalled", examples=["confirmed"])
     distance: Exact = Field(description="from actual to benchmark", examples=["18.4"])
-    capacity: Exact = Field(examples=["4000"])
-    share_points: Exact = Field(description="by which the share rises when the line gets there", examples=["29.63"])
-    weight: Exact = Field(description="distance × capacity, the order of this list", examples=["73600"])
+    capacity: Exact = Field(description="in the share's `capacity_unit`", examples=["4000"])
+    share_points: Exact = Field(
+        description="by which the share rises when the line gets there: the order of the list", examples=["29.63"]
+    )
 
 
 class CapacityShare(Answer):
@@ -115,35 +124,42 @@ class CapacityShare(Answer):
     domain_zh: str = Field(examples=["水泥制造"])
     domain_en: str = Field(examples=["Cement manufacturing"])
     capacity_unit: str | None = Field(description="null: lines without a capacity", examples=["t/d"])
-    capacity: Exact | None = Field(examples=["13500"])
-    capacity_at_benchmark: Exact | None = Field(examples=["7500"])
-    share_pct: Exact | None = Field(examples=["55.555555555556"])
+    capacity: Exact | None = Field(description="of all lines, in `capacity_unit`", examples=["13500"])
+    capacity_at_benchmark: Exact | None = Field(
+        description="of final figures at the benchmark, in `capacity_unit`", examples=["7500"]
+    )
+    share_pct: Exact | None = Field(description="capacity_at_benchmark / capacity × 100", examples=["55.555555555556"])
     is_target_met: bool | None = Field(description="strictly above the target: exactly 30.00 % is not met")
     lines: int = Field(examples=[4])
-    lines_by_status: dict[str, int]
+    lines_by_status: dict[str, int] = Field(
+        examples=[{"at_benchmark": 2, "between": 1, "below_baseline": 1, "unknown": 0}]
+    )
     lines_provisional: int = Field(description="their capacity counts to the total and reaches nothing", examples=[0])
-    movers: list[Mover] = Field(description="lines not at the benchmark, the largest distance × capacity first")
+    lines_with_recalled_level: int = Field(
+        description="lines judged by a recalled level: no public copy of it was read", examples=[0]
+    )
+    movers: list[Mover] = Field(description="lines not at the benchmark, those that move the share most first")
 
 
 class ShareTarget(Answer):
     """What the share is held against."""
 
     target_key: str = Field(examples=["benchmark_share"])
-    name_zh: str
-    name_en: str
+    name_zh: str = Field(examples=["重点行业产能和数据中心达到能效标杆水平的比例"])
+    name_en: str = Field(examples=["share of key-industry capacity and data centres at benchmark level"])
     operator: str = Field(examples=[">"])
-    value: Exact | None = Field(examples=["30"])
+    value: Exact | None = Field(description="in `unit`", examples=["30"])
     unit: str = Field(examples=["%"])
-    source: str
-    confidence: str
+    source: str = Field(examples=["天津市“十四五”节能减排工作实施方案"])
+    confidence: str = Field(examples=["confirmed"])
 
 
 class CapacityShares(Answer):
     """Shares by domain. Units of capacity differ between domains, so there is no single figure of the city."""
 
-    grain: str
-    first_month: date
-    last_month: date
+    grain: str = Field(examples=["rolling_12_months"])
+    first_month: date = Field(examples=["2025-11-01"])
+    last_month: date = Field(examples=["2026-10-01"])
     target: ShareTarget | None
     items: list[CapacityShare]
 

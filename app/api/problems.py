@@ -107,10 +107,38 @@ class ProblemBody(BaseModel):
     errors: list[ErrorItem] | None = Field(None, description="every breach, where there may be several")
 
 
+# What the service says in such a case, as it says it.
+EXAMPLES: dict[int, str] = {
+    401: "no valid key: send Authorization: Bearer nh_… (a key may be unknown, expired or revoked)",
+    403: "role enterprise may not do this: it takes operator",
+    404: "there is no enterprise 999999 in your scope",
+    422: "1 value(s) break a rule: see errors, mend them and send again",
+    429: "this key has used its 600 requests: go on in 1 s, at most 60 a second",
+    500: "the service failed on this request: tell its operator the request id 3f9a41c07e52",
+    503: f"the database does not answer; nothing was changed: try again in {RETRY_AFTER_S} s",
+}
+
+
 def _documented(status: int) -> dict[str, Any]:
     kind = BY_STATUS[status]
     summary = f"{kind.title_en} {kind.title_zh}. {(kind.__doc__ or '').strip()}"
-    return {"description": summary, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    example: dict[str, Any] = {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title_en,
+        "status": status,
+        "detail": EXAMPLES[status],
+        "instance": "/api/v1/enterprises/999999",
+        "request_id": "3f9a41c07e52",
+    }
+    if status == Invalid.status:
+        breach = {
+            "location": ["query", "district"],
+            "code": "string_pattern_mismatch",
+            "message": "String should match pattern '^\\d{6}$'",
+        }
+        example |= {"instance": "/api/v1/ratios", "errors": [breach]}
+    content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
+    return {"description": summary, "content": {MEDIA_TYPE: content}}
 
 
 # What every route of the API may answer besides its own success.

@@ -42,12 +42,12 @@ class Aim(Answer):
     """What a region is to reach."""
 
     target_key: str = Field(examples=["city_energy_intensity"])
-    reduction_pct: Exact = Field(examples=["14.5"])
+    reduction_pct: Exact = Field(description="by which intensity is to fall over the plan, per cent", examples=["14.5"])
     base_year: int = Field(examples=[2020])
     target_year: int = Field(examples=[2025])
     source: str = Field(examples=["天津市“十四五”节能减排工作实施方案"])
     confidence: str = Field(examples=["confirmed"])
-    revision: int | None = Field(description="null: the plan's own figure")
+    revision: int | None = Field(description="null: the plan's own figure", examples=[1])
 
 
 class RegionYear(Answer):
@@ -56,16 +56,19 @@ class RegionYear(Answer):
     year: int = Field(examples=[2025])
     basis: str = Field(description="entered statistics, or measured at the monitored units", examples=["entered"])
     conversion: str | None = Field(description="of measured energy", examples=["equal"])
-    energy_tce: Exact | None = Field(examples=["500"])
+    energy_tce: Exact | None = Field(description="tce, before what is deducted", examples=["500"])
     feedstock_tce: Exact | None = Field(description="原料用能; null: not known", examples=["40"])
     new_renewables_tce: Exact | None = Field(description="新增可再生能源; null: not known", examples=["10"])
-    counted_tce: Exact | None = Field(examples=["450"])
+    counted_tce: Exact | None = Field(
+        description="energy less feedstock and newly added renewables, tce", examples=["450"]
+    )
     product_10k_yuan: Exact | None = Field(description="GDP or value added, 10^4 yuan", examples=["1000"])
     price_base_year: int | None = Field(examples=[2020])
     intensity: Exact | None = Field(description="tce per 10^4 yuan", examples=["0.45"])
     enterprises: int | None = Field(description="monitored units behind a measured figure", examples=[None])
     months: int | None = Field(examples=[None])
     measured_share: Exact | None = Field(description="received / expected windows", examples=[None])
+    factor_sets: list[str] = Field(description="conversions of measured energy", examples=[["GB/T 2589-2020"]])
     sources: list[Source]
 
 
@@ -73,23 +76,23 @@ class ProgressBy(Answer):
     """Progress by one method."""
 
     method: str = Field(description="logarithmic: ln(1-R)/ln(1-T); linear: R/T", examples=["logarithmic"])
-    done_pct: Exact = Field(examples=["53.226671547215"])
-    time_pct: Exact = Field(examples=["60"])
-    of_schedule_pct: Exact | None = Field(examples=["88.711119245359"])
+    done_pct: Exact = Field(description="of the plan target, per cent", examples=["53.226671547215"])
+    time_pct: Exact = Field(description="years passed / years of the plan, per cent", examples=["60"])
+    of_schedule_pct: Exact | None = Field(description="done / time, per cent", examples=["88.711119245359"])
 
 
 class RuleSetCitation(Answer):
     """The rule set that gave the warning level."""
 
     key: str = Field(examples=["2021H1"])
-    title_zh: str
-    title_en: str
-    source: str
-    edition: str | None
-    confidence: str
-    valid_from: date | None
-    valid_to: date | None
-    note: str
+    title_zh: str = Field(examples=["2021年上半年能耗双控目标完成情况晴雨表"])
+    title_en: str = Field(examples=["Barometer of dual control of energy use, first half of 2021"])
+    source: str = Field(examples=["发改办环资〔2021〕629号"])
+    edition: str | None = Field(examples=["2021 H1"])
+    confidence: str = Field(examples=["confirmed"])
+    valid_from: date | None = Field(examples=["2021-06-30"])
+    valid_to: date | None = Field(examples=[None])
+    note: str = Field(examples=[""])
 
 
 class RegionProgress(Names):
@@ -117,14 +120,14 @@ class PlanTarget(Answer):
     """A target of the plan for the whole city."""
 
     target_key: str = Field(examples=["coal_consumption"])
-    name_zh: str
-    name_en: str
-    value: Exact = Field(examples=["10"])
+    name_zh: str = Field(examples=["煤炭消费量下降"])
+    name_en: str = Field(examples=["reduction of coal consumption"])
+    value: Exact = Field(description="in `unit`", examples=["10"])
     unit: str = Field(examples=["%"])
-    base_year: int | None
-    target_year: int | None
-    source: str
-    confidence: str
+    base_year: int | None = Field(examples=[2020])
+    target_year: int | None = Field(examples=[2025])
+    source: str = Field(examples=["天津市“十四五”节能减排工作实施方案"])
+    confidence: str = Field(examples=["confirmed"])
 
 
 class Structure(Names):
@@ -133,16 +136,22 @@ class Structure(Names):
     base_year: int = Field(examples=[2020])
     year: int = Field(examples=[2025])
     coal_basis: str = Field(description="entered statistics, or the carriers as metered", examples=["measured"])
-    coal_base_t: Exact | None = Field(examples=["100000"])
+    coal_base_t: Exact | None = Field(description="coal as used in the base year, t", examples=["100000"])
     coal_t: Exact | None = Field(description="coal as used, in tonnes; coke is not counted again", examples=["90000"])
-    coal_reduction_pct: Exact | None = Field(examples=["10"])
+    coal_reduction_pct: Exact | None = Field(description="(1 - coal / coal of the base year) × 100", examples=["10"])
     non_fossil_basis: str | None = Field(
         description="metered carriers leave out the non-fossil part of grid electricity: enter it", examples=["entered"]
     )
     conversion: str | None = Field(examples=["equal"])
-    non_fossil_base_share_pct: Exact | None = Field(examples=["5.1"])
-    non_fossil_share_pct: Exact | None = Field(examples=["9.3"])
+    non_fossil_base_share_pct: Exact | None = Field(description="of the base year, per cent", examples=["5.1"])
+    non_fossil_share_pct: Exact | None = Field(
+        description="non-fossil energy over all energy, per cent", examples=["9.3"]
+    )
     non_fossil_rise_points: Exact | None = Field(description="percentage points", examples=["4.2"])
+    reason: str | None = Field(
+        description="incomplete_year: a measured year lacks months or a tenth of its windows and is not compared",
+        examples=[None],
+    )
     targets: list[PlanTarget] = Field(description="of the city; the text has none for districts")
     sources: list[YearSource]
 
@@ -154,10 +163,12 @@ class SavedLine(Answer):
     line_code: str = Field(examples=["kiln-1"])
     variant_key: str = Field(examples=["ndrc723-15-cement-clinker"])
     unit: str = Field(examples=["kgce/t"])
-    base_actual: Exact | None = Field(examples=["102"])
-    actual: Exact | None = Field(examples=["98.5"])
-    output: Exact | None = Field(examples=["985000"])
-    saved_tce: Exact | None = Field(examples=["3447.5"])
+    base_actual: Exact | None = Field(description="figure of the base year, in `unit`", examples=["102"])
+    actual: Exact | None = Field(description="figure of the year, in `unit`", examples=["98.5"])
+    output: Exact | None = Field(description="of the year, in the variant's output unit", examples=["985000"])
+    saved_tce: Exact | None = Field(
+        description="(base_actual - actual) × output, tce; using more is negative", examples=["3447.5"]
+    )
     left_out_because: str | None = Field(description="no_base_year, provisional, not_in_standard_coal", examples=[None])
 
 
@@ -165,14 +176,16 @@ class Saved(Answer):
     """What an enterprise saved in a year against a base year."""
 
     enterprise_id: int = Field(examples=[7])
-    uscc: str
-    enterprise_name_zh: str
-    enterprise_name_en: str
+    uscc: str = Field(examples=["91120000MA0000001Q"])
+    enterprise_name_zh: str = Field(examples=["示例水泥有限公司"])
+    enterprise_name_en: str = Field(examples=["Example Cement Co., Ltd."])
     district_code: str = Field(examples=["120119"])
     base_year: int = Field(examples=[2024])
     year: int = Field(examples=[2025])
     method: str = Field(description="product: GB/T 13234 (recalled); saving is positive", examples=["product"])
-    saved_tce: Exact | None = Field(examples=["3447.5"])
+    saved_tce: Exact | None = Field(
+        description="sum of the lines, tce; null: no line could be compared", examples=["3447.5"]
+    )
     lines: list[SavedLine]
 
 

@@ -15,7 +15,7 @@ LANES = ("live", "backfill", "http")
 
 
 class QuarantineItem(Answer):
-    """One rejected item, kept with its raw bytes."""
+    """Rejected items of one message, of one reason and as a rule of one point, kept as they were sent."""
 
     id: int = Field(examples=[12])
     gateway_code: str = Field(description="as the broker's account names it", examples=["gw-clinker-01"])
@@ -23,16 +23,20 @@ class QuarantineItem(Answer):
     lane: str = Field(description="live, backfill or http", examples=["live"])
     epoch: str | None
     seq: int | None = Field(examples=[1042])
-    item_index: int | None = Field(description="place in the message, from 0; null: the whole message")
-    point_code: str | None = Field(examples=["E009"])
-    ts: Instant | None = Field(description="instant of the reading, where it could be read")
+    item_index: int | None = Field(description="first place in the message, from 0; null: the whole message")
+    item_count: int = Field(description="items, for example readings, that this holds", examples=[96])
+    point_code: str | None = Field(
+        description="null: none could be read, or several; of a reason in a message, the first 20 points stand alone",
+        examples=["E009"],
+    )
+    ts: Instant | None = Field(description="instant of the earliest reading, where it could be read")
     reason: str = Field(
         description="malformed_json, invalid_message, unknown_gateway, gateway_disabled, unknown_point, invalid_item,"
         " non_finite, bad_timestamp, before_installation, in_future, seq_reused, too_large or storage_error",
         examples=["unknown_point"],
     )
     detail: str = Field(examples=["point E009 is not registered on gw-clinker-01"])
-    raw_bytes: int = Field(description="size of what was kept", examples=[131])
+    raw_bytes: int = Field(description="size of what was kept: a message of these items alone", examples=[131])
     raw_head: str = Field(description="its beginning, bytes that are not UTF-8 replaced", examples=['{"point": "E009"'])
     received_at: Instant
     release_requested_at: Instant | None
@@ -45,13 +49,13 @@ class QuarantineCount(Answer):
     """How many items a reason has."""
 
     reason: str = Field(examples=["unknown_point"])
-    items: int = Field(examples=[96])
+    items: int = Field(description="of all rows; a message that is refused as a whole is one", examples=[96])
     waiting: int = Field(description="not released", examples=[96])
     last_received_at: Instant
 
 
 class QuarantinePage(Answer):
-    """One page of items, newest first, and the counts by reason of everything in scope."""
+    """One page of rows, newest first, and the counts by reason of everything in scope."""
 
     by_reason: list[QuarantineCount]
     items: list[QuarantineItem]

@@ -1,12 +1,13 @@
 """Ranking of a period and comparison with peers, by the lists, districts and industries of that period."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
+from sqlalchemy import Connection
 
-from app.api.access import EVERYONE, Caller, Transaction, allow
+from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.csv_export import DOCUMENTED, Excel, Format, rows_csv
 from app.api.ranges import AsOf
 from app.api.ratios import DomainFilter, Ratio, VariantFilter
@@ -15,7 +16,9 @@ from app.db.figures import ranking
 from app.db.figures.as_of import check_published
 from app.db.figures.ranking import Question
 from app.domain.calendar import next_month
+from app.domain.periods import Grain, months_of
 from app.errors import Invalid
+from app.pipeline import positions
 
 router = APIRouter(prefix="/api/v1", tags=["ranking"])
 Tier = Literal["5000_tce", "10000_tce", "500000_tce"]
@@ -58,15 +61,18 @@ class Peers(Answer):
     product_en: str = Field(examples=["Cement clinker"])
     indicator_zh: str = Field(examples=["单位产品综合能耗"])
     unit: str = Field(examples=["kgce/t"])
-    benchmark: Exact | None = Field(examples=["100"])
-    baseline: Exact | None = Field(examples=["117"])
+    benchmark: Exact | None = Field(description="标杆水平, in `unit`", examples=["100"])
+    baseline: Exact | None = Field(description="基准水平, in `unit`", examples=["117"])
     level_edition: str | None = Field(examples=["2023"])
+    level_confidence: str | None = Field(description="confirmed or recalled", examples=["confirmed"])
     lines: int = Field(examples=[4])
     lines_at_benchmark: int = Field(examples=[1])
-    best: Exact = Field(examples=["97.5"])
-    median: Exact = Field(examples=["103.9"])
-    mean: Exact | None = Field(description="weighted by output: the group's energy over its output")
-    worst: Exact = Field(examples=["117.4"])
+    best: Exact = Field(description="in `unit`", examples=["97.5"])
+    median: Exact = Field(description="in `unit`", examples=["103.9"])
+    mean: Exact | None = Field(
+        description="weighted by output: the group's energy over its output", examples=["109.881938"]
+    )
+    worst: Exact = Field(description="in `unit`", examples=["117.4"])
     distance_tce: Exact | None = Field(description="sum of the lines' distances", examples=["9120.5"])
 
 
@@ -80,7 +86,7 @@ class Ranking(Answer):
     peers: list[Peers] = Field(description="by product and process, over the ranked lines")
 
 
-CSV_COLUMNS = ["rank", *Compared.model_fields, "left_out_because"]
+CSV_COLUMNS = ["rank", *(name for name in Compared.model_fields if name != "corrections"), "left_out_because"]
 
 
 def asked_period(
@@ -113,6 +119,7 @@ def get_ranking(
     *,
     caller: Annotated[Caller, Depends(allow(*EVERYONE))],
     connection: Transaction,
+    now: Now,
     period: Period,
     variant: VariantFilter = None,
     domain: DomainFilter = None,
@@ -129,7 +136,9 @@ def get_ranking(
 ) -> Any:
     """Among the lines the caller may see, by position, then by ratio. Name a variant or a domain: lines of different
     domains are not compared. Key-unit list, district and industry are those of the period: a ranking of 2025 asked for
-    in 2027 is the one of 2025. With `as_of` (months) the figures are those that were known then.
+    in 2027 is the one of 2025. What was put right since (a late reading, an output) is in it; with `as_of` the figures
+    are those that were known then, a quarter's and a year's made of their months. An official ranks the
+    enterprises that are the district's today.
     """
     if variant is None and domain is None:
         raise Invalid(
@@ -138,13 +147,24 @@ def get_ranking(
             errors=[{"location": ["query", "variant"], "message": "variant or domain is missing"}],
         )
     grain, first, end = period
-    check_published(grain, first, as_of)
+    check_published("month", months_of(Grain(grain), first)[-1], as_of)
     asked = Question(
         grain, first, end, variant, domain, district, industry,
         tier=tier, is_key_unit=key_units, is_two_high=two_high, as_of=as_of,
     )  # fmt: skip
-    found = ranking.ranking(connection, caller.scope, asked)
+    known = _as_known(connection, caller, asked, now) if as_of is not None and grain != "month" else None
+    found = ranking.ranking(connection, caller.scope, asked, known)
     if format == "csv":
         rows = [*found["ranked"], *found["left_out"]]
         return rows_csv(f"ranking-{grain}-{first}", CSV_COLUMNS, rows, is_for_excel=excel)
     return {"grain": grain, "period": first, **found}
+
+
+def _as_known(connection: Connection, caller: Caller, asked: Question, now: datetime) -> list[dict[str, Any]]:
+    """The figures of a quarter or a year out of the months that were known at `as_of`."""
+    grain = Grain(asked.grain)
+    lines = positions.question(
+        grain, asked.period, variant_key=asked.variant_key, domain_no=asked.domain_no, as_of=asked.as_of
+    )
+    rows = positions.figures(connection, caller.scope, grain, asked.period, lines, now)
+    return [{name: row[name] for name in Ratio.model_fields} for row in rows if row["months"]]

@@ -32,7 +32,9 @@ class Correction(Answer):
     input_key: str = Field(examples=["ore_grade"])
     level: str = Field(description="1, 2, 3, benchmark or baseline", examples=["3"])
     value: Exact = Field(description="the condition's value", examples=["60"])
-    points: Exact = Field(examples=["2"])
+    points: Exact = Field(
+        description="by how much the value is off its base, as far as the standard counts it", examples=["2"]
+    )
     added: Exact = Field(description="in the unit of the indicator", examples=["7.22"])
 
 
@@ -44,8 +46,8 @@ class Ratio(Answer):
     enterprise_name_zh: str = Field(examples=["示例水泥有限公司"])
     enterprise_name_en: str = Field(examples=["Example Cement Co., Ltd."])
     district_code: str = Field(examples=["120119"])
-    district_name_zh: str | None = None
-    district_name_en: str | None = None
+    district_name_zh: str | None = Field(None, examples=["蓟州区"])
+    district_name_en: str | None = Field(None, examples=["Jizhou District"])
     line_id: int = Field(examples=[7])
     line_code: str = Field(examples=["kiln-1"])
     line_name_zh: str = Field(examples=["1 号窑"])
@@ -58,12 +60,18 @@ class Ratio(Answer):
     product_en: str = Field(examples=["Cement clinker"])
     indicator_zh: str = Field(examples=["单位产品综合能耗"])
     direction: str = Field(examples=["lower_is_better"])
-    judged_on: str = Field(description="month or year; a month of a yearly indicator is for operation only")
+    judged_on: str = Field(
+        description="month or year; a month of a yearly indicator is for operation only", examples=["month"]
+    )
     period: date | None = Field(description="first day of the month; null: not computed yet", examples=["2026-10-01"])
     unit: str = Field(description="unit of actual, benchmark and baseline", examples=["kgce/t"])
     actual: Exact | None = Field(description="full value, not rounded; null with a reason", examples=["118.4632"])
-    energy: Exact | None = Field(description="numerator: energy of the line, kgce or the indicator's physical unit")
-    output: Exact | None = Field(description="denominator: reported output in the variant's output unit")
+    energy: Exact | None = Field(
+        description="numerator: energy of the line, kgce or the indicator's physical unit", examples=["11668625.2"]
+    )
+    output: Exact | None = Field(
+        description="denominator: reported output in the variant's output unit", examples=["98500"]
+    )
     benchmark: Exact | None = Field(description="标杆水平", examples=["100"])
     baseline: Exact | None = Field(description="基准水平", examples=["117"])
     status: Status = Field(description="by comparison of full values; equality reaches the level")
@@ -85,6 +93,7 @@ class Ratio(Answer):
     windows_estimated: int | None = Field(examples=[5])
     measured_share: Exact | None = Field(description="received / expected windows", examples=["0.9983"])
     estimated_share: Exact | None = Field(description="estimated / expected windows", examples=["0.0017"])
+    missing_share: Exact | None = Field(description="neither measured nor estimated, of expected", examples=["0.0000"])
     factor_set: str | None = Field(
         description="conversions to standard coal that were used", examples=["GB/T 2589-2020"]
     )
@@ -103,8 +112,8 @@ class Ratio(Answer):
         examples=["3"],
     )
     quota_level_1: Exact | None = Field(description="as corrected by `corrections`", examples=["100"])
-    quota_level_2: Exact | None = Field(examples=["107"])
-    quota_level_3: Exact | None = Field(examples=["117"])
+    quota_level_2: Exact | None = Field(description="as corrected by `corrections`", examples=["107"])
+    quota_level_3: Exact | None = Field(description="as corrected by `corrections`", examples=["117"])
     quota_standard: str | None = Field(examples=["GB 16780-2021"])
     quota_edition: str | None = Field(examples=["GB 16780-2021"])
     quota_confidence: str | None = Field(examples=["confirmed"])
@@ -145,7 +154,8 @@ def list_ratios(
 ) -> Any:
     """Newest first; quarters and years by the month in which they begin. Every row names the level it was judged by
     (edition, source, confidence) and how much of it was measured. With `as_of`, `to_month` is needed: the figures of
-    published months as they were known then. Other periods, as_of too: /ratios/period.
+    published months as they were known then. Other periods, as_of too: /ratios/period. The district is that of the
+    period's last day.
     """
     last = month_start(to_month)
     if as_of is not None:

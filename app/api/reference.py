@@ -19,10 +19,12 @@ class Citation(Answer):
 
     source: str = Field(examples=["发改产业〔2023〕723号"])
     edition: str | None = Field(examples=["2023"])
-    confidence: str = Field(description="confirmed: a public copy was read; recalled: it was not")
+    confidence: str = Field(
+        description="confirmed: a public copy was read; recalled: it was not", examples=["confirmed"]
+    )
     valid_from: date | None = Field(description="null where the source states no date", examples=["2023-07-04"])
-    valid_to: date | None
-    note: str
+    valid_to: date | None = Field(examples=["2027-01-01"])
+    note: str = Field(examples=[""])
 
 
 class Recorded(Citation):
@@ -49,7 +51,9 @@ class Level(Recorded):
     benchmark: Exact | None = Field(description="标杆水平", examples=["100"])
     baseline: Exact | None = Field(description="基准水平", examples=["117"])
     referenced_standard: str = Field(examples=["GB 16780"])
-    deadline_on: date | None = Field(description="until when lines below the baseline are to be changed or closed")
+    deadline_on: date | None = Field(
+        description="until when lines below the baseline are to be changed or closed", examples=["2025-12-31"]
+    )
 
 
 class QuotaLimit(Recorded):
@@ -74,8 +78,8 @@ class LevelCorrection(Recorded):
     """What a standard adds to a level for each point of a condition of the line."""
 
     variant_key: str = Field(examples=["ndrc723-19-blast-furnace-process"])
-    product_zh: str
-    product_en: str
+    product_zh: str = Field(examples=["高炉工序"])
+    product_en: str = Field(examples=["blast furnace process"])
     unit: str = Field(examples=["kgce/t"])
     input_key: str = Field(description="as in /correction-inputs", examples=["ore_grade"])
     input_zh: str = Field(examples=["入炉矿品位"])
@@ -84,8 +88,8 @@ class LevelCorrection(Recorded):
     level: str = Field(description="1, 2, 3, benchmark or baseline", examples=["3"])
     side: str = Field(description="above, below or both: where points count", examples=["below"])
     base: Exact | None = Field(description="null: the input is the number of points itself", examples=["62"])
-    per_point: Exact = Field(examples=["3.61"])
-    most_points: Exact | None = Field(examples=["5"])
+    per_point: Exact = Field(description="added to the level for each point, in `unit`", examples=["3.61"])
+    most_points: Exact | None = Field(description="no more points than these count; null: no limit", examples=["5"])
 
 
 class Carrier(Citation):
@@ -96,10 +100,10 @@ class Carrier(Citation):
     name_en: str = Field(examples=["Electricity"])
     unit: str = Field(description="canonical unit", examples=["kWh"])
     kind: str = Field(description="primary, secondary or medium", examples=["secondary"])
-    equivalent_factor_key: str
-    equal_factor_key: str | None
-    emission_type: str | None
-    emission_key: str | None
+    equivalent_factor_key: str = Field(examples=["electricity_equivalent"])
+    equal_factor_key: str | None = Field(examples=["electricity_equal"])
+    emission_type: str | None = Field(examples=["grid_electricity"])
+    emission_key: str | None = Field(examples=["CN-120000"])
 
 
 class StandardCoalFactor(Citation):
@@ -107,32 +111,32 @@ class StandardCoalFactor(Citation):
 
     factor_key: str = Field(examples=["electricity_equivalent"])
     factor_set: str = Field(examples=["GB/T 2589-2020"])
-    name_zh: str
-    name_en: str
+    name_zh: str = Field(examples=["电力（当量值）"])
+    name_en: str = Field(examples=["electricity, equivalent value"])
     unit: str = Field(examples=["kWh"])
-    kgce_per_unit: Exact | None = Field(examples=["0.1229"])
-    kgce_min: Exact | None
-    kgce_max: Exact | None
-    lhv: Exact | None = Field(description="lower heating value, in lhv_unit")
-    lhv_unit: str | None
-    basis: str
+    kgce_per_unit: Exact | None = Field(description="kgce in one `unit`", examples=["0.1229"])
+    kgce_min: Exact | None = Field(description="lower end where the source gives a range, kgce", examples=[None])
+    kgce_max: Exact | None = Field(description="upper end where the source gives a range, kgce", examples=[None])
+    lhv: Exact | None = Field(description="lower heating value, in lhv_unit", examples=["3600"])
+    lhv_unit: str | None = Field(examples=["kJ/kWh"])
+    basis: str = Field(examples=["equivalent value 当量值"])
 
 
 class EmissionFactor(Citation):
     """A CO2 factor: of a fuel by its carbon, of electricity and heat by unit."""
 
-    factor_type: str = Field(examples=["grid"])
-    factor_key: str
-    factor_set: str
-    year: int | None = Field(examples=[2023])
-    name_zh: str
-    name_en: str
-    lhv: Exact | None
-    lhv_unit: str | None
-    carbon_content_tc_per_gj: Exact | None
-    oxidation_rate_pct: Exact | None
-    factor_value: Exact | None = Field(examples=["0.6796"])
-    factor_unit: str = Field(examples=["kgCO2/kWh"])
+    factor_type: str = Field(examples=["fuel_combustion"])
+    factor_key: str = Field(description="fuel, or the region of a grid", examples=["bituminous"])
+    factor_set: str = Field(examples=["guideline_default"])
+    year: int | None = Field(description="data year; null for a fuel", examples=[None])
+    name_zh: str = Field(examples=["烟煤"])
+    name_en: str = Field(examples=["bituminous coal"])
+    lhv: Exact | None = Field(description="lower heating value, in `lhv_unit`", examples=["23.204"])
+    lhv_unit: str | None = Field(examples=["GJ/t"])
+    carbon_content_tc_per_gj: Exact | None = Field(description="tC/GJ", examples=["0.02618"])
+    oxidation_rate_pct: Exact | None = Field(description="per cent", examples=["93"])
+    factor_value: Exact | None = Field(description="in `factor_unit`", examples=["2.0715"])
+    factor_unit: str = Field(examples=["tCO2/t (= kgCO2/kg)"])
 
 
 OnDay = Annotated[date | None, Query(description="in force on this day", examples=["2026-10-01"])]

@@ -1,6 +1,6 @@
 """Writing the registry: enterprises, process units, lines, gateways, points, and their dated rows."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi import Path as PathParameter
@@ -13,6 +13,7 @@ from app.intake import gateways, registry
 from app.intake.registry_file import (
     AssignmentEntry,
     EnterpriseEntry,
+    Entry,
     GatewayEntry,
     InstallationEntry,
     LineEntry,
@@ -48,7 +49,45 @@ class Written(Answer):
     gateways: list[Credential] = Field(description="gateways that got an account now")
 
 
-class ImportRequest(BaseModel):
+class Reasoned(BaseModel):
+    """What any write may carry beside its content."""
+
+    closed_year_reason: Annotated[str, Field(max_length=500)] | None = Field(
+        default=None,
+        description="why figures of a closed year are changed; required where they are",
+        examples=["court order 2026-7"],
+    )
+
+
+class EnterpriseBody(Reasoned, EnterpriseEntry):
+    """An enterprise, with the tree below it."""
+
+
+class ProcessUnitBody(Reasoned, ProcessUnitEntry):
+    """A process unit."""
+
+
+class LineBody(Reasoned, LineEntry):
+    """A production line."""
+
+
+class GatewayBody(Reasoned, GatewayEntry):
+    """A gateway, with its points."""
+
+
+class PointBody(Reasoned, PointEntry):
+    """A point, with its meters and where it counts."""
+
+
+class InstallationBody(Reasoned, InstallationEntry):
+    """A meter behind a point from one instant to another."""
+
+
+class AssignmentBody(Reasoned, AssignmentEntry):
+    """Where a point counts from one instant to another."""
+
+
+class ImportRequest(Reasoned):
     """The content of a registry file."""
 
     model_config = ConfigDict(extra="forbid")
@@ -76,8 +115,17 @@ class DatedRows(Answer):
     assignments: list[dict[str, Any]]
 
 
+EntryType = TypeVar("EntryType", bound=Entry)
+
+
+def _entry(body: Entry, kind: type[EntryType]) -> EntryType:
+    """Return what a body states of the registry, without the reason that came along."""
+    stated = body.model_fields_set & set(kind.model_fields)
+    return kind.model_validate({name: getattr(body, name) for name in stated})
+
+
 def _write(
-    request: Request, caller: Caller, now: Any, entry: EnterpriseEntry | list[EnterpriseEntry],
+    request: Request, caller: Caller, now: Any, entry: EnterpriseEntry | list[EnterpriseEntry], reason: str | None,
     *, body_at: Path = (), is_dry_run: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Bring entries in. Own transactions: broker accounts are made after the registry's commit, not before."""
@@ -85,8 +133,9 @@ def _write(
     file = RegistryFile(enterprises=entry if isinstance(entry, list) else [entry])
     places = {("enterprises", 0, *body_at): "body"} if body_at else None
     report = registry.bring_in(
-        state.engine, state.settings, file, actor=caller.name, now=now, is_dry_run=is_dry_run, places=places
-    )
+        state.engine, state.settings, file, actor=caller.name, now=now, is_dry_run=is_dry_run, places=places,
+        closed_year_reason=reason,
+    )  # fmt: skip
     return {
         "is_dry_run": report.is_dry_run,
         **{name: dict(+getattr(report, name)) for name in ("inserted", "updated", "unchanged")},
@@ -97,65 +146,72 @@ def _write(
 
 @router.post("/registry/import", response_model=Written, summary="Import a registry file 导入登记")
 def import_registry(body: ImportRequest, request: Request, caller: Operator, now: Now) -> dict[str, Any]:
-    """The tree of `nenghao registry import`, all or nothing; what the body does not mention stays as it is."""
-    return _write(request, caller, now, body.enterprises, is_dry_run=body.dry_run)
+    """The tree of `nenghao registry import`, all or nothing; what the body does not mention stays as it is.
+    A change that alters figures of a closed year, after 31 March of the year that follows, takes `closed_year_reason`,
+    here and in every other write of the registry.
+    """
+    return _write(request, caller, now, body.enterprises, body.closed_year_reason, is_dry_run=body.dry_run)
 
 
 @router.post("/enterprises", response_model=Written, summary="Register an enterprise 登记企业")
-def write_enterprise(body: EnterpriseEntry, request: Request, caller: Operator, now: Now) -> dict[str, Any]:
+def write_enterprise(body: EnterpriseBody, request: Request, caller: Operator, now: Now) -> dict[str, Any]:
     """New, or changed where it differs; may hold the whole tree below it."""
-    return _write(request, caller, now, body)
+    return _write(request, caller, now, _entry(body, EnterpriseEntry), body.closed_year_reason)
 
 
 @router.post("/enterprises/{uscc}/process-units", response_model=Written, summary="Register a process unit 登记工序")
 def write_process_unit(
-    uscc: Uscc, body: ProcessUnitEntry, request: Request, caller: Operator, now: Now
+    uscc: Uscc, body: ProcessUnitBody, request: Request, caller: Operator, now: Now
 ) -> dict[str, Any]:
     """The plant (scope 1) first, then what stands under it."""
-    entry = EnterpriseEntry.model_validate({"uscc": _known(request, caller, uscc), "process_units": [body]})
-    return _write(request, caller, now, entry, body_at=("process_units", 0))
+    entry = EnterpriseEntry.model_validate(
+        {"uscc": _known(request, caller, uscc), "process_units": [_entry(body, ProcessUnitEntry)]}
+    )
+    return _write(request, caller, now, entry, body.closed_year_reason, body_at=("process_units", 0))
 
 
 @router.post("/enterprises/{uscc}/lines", response_model=Written, summary="Register a production line 登记产线")
-def write_line(uscc: Uscc, body: LineEntry, request: Request, caller: Operator, now: Now) -> dict[str, Any]:
+def write_line(uscc: Uscc, body: LineBody, request: Request, caller: Operator, now: Now) -> dict[str, Any]:
     """A line is compared with the catalogue variant it names."""
-    entry = EnterpriseEntry.model_validate({"uscc": _known(request, caller, uscc), "lines": [body]})
-    return _write(request, caller, now, entry, body_at=("lines", 0))
+    entry = EnterpriseEntry.model_validate({"uscc": _known(request, caller, uscc), "lines": [_entry(body, LineEntry)]})
+    return _write(request, caller, now, entry, body.closed_year_reason, body_at=("lines", 0))
 
 
 @router.post("/enterprises/{uscc}/gateways", response_model=Written, summary="Register a gateway 登记端设备")
-def write_gateway(uscc: Uscc, body: GatewayEntry, request: Request, caller: Operator, now: Now) -> dict[str, Any]:
+def write_gateway(uscc: Uscc, body: GatewayBody, request: Request, caller: Operator, now: Now) -> dict[str, Any]:
     """A new gateway gets its broker account; `gateways` holds the password, this once."""
-    entry = EnterpriseEntry.model_validate({"uscc": _known(request, caller, uscc), "gateways": [body]})
-    return _write(request, caller, now, entry, body_at=("gateways", 0))
+    entry = EnterpriseEntry.model_validate(
+        {"uscc": _known(request, caller, uscc), "gateways": [_entry(body, GatewayEntry)]}
+    )
+    return _write(request, caller, now, entry, body.closed_year_reason, body_at=("gateways", 0))
 
 
 @router.post("/gateways/{code}/points", response_model=Written, summary="Register a point 登记测点")
-def write_point(code: Code, body: PointEntry, request: Request, caller: Operator, now: Now) -> dict[str, Any]:
+def write_point(code: Code, body: PointBody, request: Request, caller: Operator, now: Now) -> dict[str, Any]:
     """Readings that were quarantined for want of the point come in by POST /api/v1/quarantine/release."""
-    return _write_point(request, caller, now, code, body)
+    return _write_point(request, caller, now, code, _entry(body, PointEntry), body.closed_year_reason)
 
 
 @router.post(
     "/gateways/{code}/points/{point}/installations", response_model=Written, summary="Install or end a meter 登记表计"
 )
 def write_installation(
-    *, code: Code, point: PointCode, body: InstallationEntry, request: Request, caller: Operator, now: Now
+    *, code: Code, point: PointCode, body: InstallationBody, request: Request, caller: Operator, now: Now
 ) -> dict[str, Any]:
     """Named by `from_at`: a new instant is a new meter, a known one is changed; `to_at` ends it."""
-    entry = PointEntry.model_validate({"code": point, "installations": [body]})
-    return _write_point(request, caller, now, code, entry)
+    entry = PointEntry.model_validate({"code": point, "installations": [_entry(body, InstallationEntry)]})
+    return _write_point(request, caller, now, code, entry, body.closed_year_reason)
 
 
 @router.post(
     "/gateways/{code}/points/{point}/assignments", response_model=Written, summary="Assign a point 登记测点归属"
 )
 def write_assignment(
-    *, code: Code, point: PointCode, body: AssignmentEntry, request: Request, caller: Operator, now: Now
+    *, code: Code, point: PointCode, body: AssignmentBody, request: Request, caller: Operator, now: Now
 ) -> dict[str, Any]:
     """Named by `from_at`, as an installation is."""
-    entry = PointEntry.model_validate({"code": point, "assignments": [body]})
-    return _write_point(request, caller, now, code, entry)
+    entry = PointEntry.model_validate({"code": point, "assignments": [_entry(body, AssignmentEntry)]})
+    return _write_point(request, caller, now, code, entry, body.closed_year_reason)
 
 
 def _known(request: Request, caller: Caller, uscc: str) -> str:
@@ -165,13 +221,15 @@ def _known(request: Request, caller: Caller, uscc: str) -> str:
     return uscc
 
 
-def _write_point(request: Request, caller: Caller, now: Any, code: str, point: PointEntry) -> dict[str, Any]:
+def _write_point(
+    request: Request, caller: Caller, now: Any, code: str, point: PointEntry, reason: str | None
+) -> dict[str, Any]:
     with request.app.state.engine.connect() as connection:
         gateway = registry_db.gateway_in_scope(connection, caller.scope, code)
     entry = EnterpriseEntry.model_validate(
         {"uscc": gateway["uscc"], "gateways": [GatewayEntry.model_validate({"code": code, "points": [point]})]}
     )
-    return _write(request, caller, now, entry, body_at=("gateways", 0, "points", 0))
+    return _write(request, caller, now, entry, reason, body_at=("gateways", 0, "points", 0))
 
 
 @router.get("/enterprises/{uscc}/gateways", response_model=list[GatewayItem], summary="Gateways 端设备")

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from app import broker, settings
-from app.cli import entered, events, evidence, explain, levels
+from app.cli import edits, entered, events, evidence, explain, levels
 from app.cli.terminal import actor, commands, database, err, now, out, working
 from app.db import access, deliveries, inbox, migrations
 from app.db import registry as registry_db
@@ -41,6 +41,7 @@ for _name, _group in (
     ("endpoints", _endpoints), ("quarantine", _quarantine), ("outputs", _outputs), ("broker", _broker),
 ):  # fmt: skip
     app.add_typer(_group, name=_name)
+app.add_typer(edits.group, name="edits")
 app.add_typer(events.group, name="events")
 app.add_typer(explain.group, name="explain")
 app.add_typer(levels.group, name="levels")
@@ -74,6 +75,9 @@ def registry_import(
     credentials: Annotated[
         Path | None, typer.Option(help="write new gateway passwords to this JSON file, beside those it has")
     ] = None,
+    closed_year_reason: Annotated[
+        str | None, typer.Option(help="why figures of a closed year are changed 修改已关账年度的原因")
+    ] = None,
 ) -> None:
     """Import a registry file; all bad rows are listed, nothing is written unless all are right 导入登记."""
     if credentials is not None and not dry_run:
@@ -81,8 +85,9 @@ def registry_import(
     with database() as engine, working(f"importing {file.name}"):
         entries, places = parse_folder(file) if file.is_dir() or file.suffix == ".csv" else (_parse(file), None)
         report = registry.bring_in(
-            engine, settings.load(), entries, actor=actor(), now=now(), is_dry_run=dry_run, places=places
-        )
+            engine, settings.load(), entries, actor=actor(), now=now(), is_dry_run=dry_run, places=places,
+            closed_year_reason=closed_year_reason,
+        )  # fmt: skip
     _show_report(report)
     _hand_out(report.passwords, credentials)
 
@@ -211,7 +216,7 @@ def quarantine_list(
     """Show what was rejected and why, newest first 隔离区列表."""
     with database() as engine, engine.connect() as connection:
         rows: list[dict[str, Any]] = inbox.list_quarantine(connection, CITY, limit=limit, gateway_code=gateway)
-    columns = ("id", "received_at", "gateway_code", "point_code", "ts", "reason", "detail", "released_at")
+    columns = ("id", "received_at", "gateway_code", "point_code", "ts", "item_count", "reason", "detail", "released_at")
     # Tabs rather than a drawn table: a line is a record, however narrow the terminal, and can be cut and counted.
     out.print("\t".join(columns))
     for row in rows:

@@ -20,6 +20,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "differs": ("不一致：", "they differ in "),
     "installations": ("电表（仪表）", "meters"),
     "assignments": ("归属", "counted to"),
+    "events": ("事件", "events"),
+    "conditions": ("产线条件", "conditions of the line"),
+    "metered_outputs": ("计量产量", "metered outputs"),
+    "more_readings": ("读数过多，仅列出前一部分：请按小时查看", "more readings than are listed: ask hour by hour"),
     "parts": ("组成", "made of"),
     "points": ("计量点", "points"),
     "steps": ("采用的区间", "accepted steps"),
@@ -60,9 +64,10 @@ class Chain:
         yield f"{self.word(kind)} {self._subject(found)} {_start(found)}"
         yield from self._figures(found)
         sections = (
-            ("indicator", self._indicator), ("level", self._level), ("outputs", self._output),
-            ("conversions", self._conversion), ("points", self._point), ("parts", self._part),
-            ("installations", self._installation), ("assignments", self._assignment), ("steps", self._step),
+            ("indicator", self._indicator), ("level", self._level), ("conditions", self._condition),
+            ("outputs", self._output), ("metered_outputs", self._metered), ("conversions", self._conversion),
+            ("points", self._point), ("parts", self._part), ("installations", self._installation),
+            ("assignments", self._assignment), ("events", self._event), ("steps", self._step),
             ("readings", self._reading), ("findings", self._finding), ("revisions", self._revision),
         )  # fmt: skip
         for name, write in sections:
@@ -73,6 +78,8 @@ class Chain:
             for row in rows:
                 for number, line in enumerate(write(row).split("\n")):
                     yield ("    " if number else "  ") + line
+        if found.get("has_more_readings"):
+            yield f"  … {self.word('more_readings')}"
 
     def _subject(self, found: Mapping[str, Any]) -> str:
         names = [found.get("gateway_code"), found.get("code"), found.get("carrier_key"), found.get("flow")]
@@ -117,8 +124,24 @@ class Chain:
         lane = LANES[row["lane"]]
         return f"{line}, {row['gateway_code']} {row['epoch']} {lane} {row['seq']} ({_at(row['committed_at'])})"
 
+    def _event(self, row: Mapping[str, Any]) -> str:
+        stated = " ".join(f"{name}={value}" for name, value in row["stated"].items())
+        who = f"{row['actor']} {_at(row['recorded_at'])}, {row['reason']}, {row['evidence'] or '–'}"
+        return f"{_at(row['at'])} {row['kind']} {stated}: {who}"
+
     def _point(self, row: Mapping[str, Any]) -> str:
-        return f"{row['gateway_code']}/{row['code']}: {_number(row['quantity'])}"
+        lines = [f"{row['gateway_code']}/{row['code']}: {_number(row['quantity'])}"]
+        return "\n".join([*lines, *(self._event(event) for event in row["events"])])
+
+    def _metered(self, row: Mapping[str, Any]) -> str:
+        windows = f"{row['windows_received']}/{row['windows_expected']}"
+        return (
+            f"{row['start']} {row['gateway_code']}/{row['code']}: {_number(row['quantity'])} {row['unit']}, {windows}"
+        )
+
+    def _condition(self, row: Mapping[str, Any]) -> str:
+        told = f"{row['evidence']}, {row['reported_by']} {_at(row['reported_at'])}"
+        return f"{row['input_key']} {_number(row['value'])}, {self.word('from')} {row['from_month']}: {told}"
 
     def _part(self, row: Mapping[str, Any]) -> str:
         names = [row.get("uscc"), row.get("process_unit"), row.get("carrier_key"), row.get("flow")]

@@ -1,17 +1,15 @@
 """`nenghao events`: a meter was exchanged, read with another multiplier, registered wrongly; a point was moved."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
 from app import settings
-from app.cli.terminal import actor, commands, database, now, out
+from app.cli.terminal import actor, commands, database, instant, local, now, out
 from app.db import events as events_db
 from app.db.access import Caller
 from app.db.scope import CITY
-from app.domain.calendar import BUSINESS_ZONE
 from app.errors import Invalid
 from app.intake import events
 from app.intake.event_entries import AnyEvent
@@ -138,8 +136,8 @@ def list_events(
     for row in rows:
         stated = " ".join(f"{name}={value}" for name, value in row["stated"].items())
         cells = (
-            *(row["id"], f"{row['gateway']}/{row['point']}", _local(row["at"]), row["kind"], stated, row["actor"]),
-            *(row["reason"], row["evidence"] or "", _local(row["recorded_at"])),
+            *(row["id"], f"{row['gateway']}/{row['point']}", local(row["at"]), row["kind"], stated, row["actor"]),
+            *(row["reason"], row["evidence"] or "", local(row["recorded_at"])),
         )
         typer.echo("\t".join(map(str, cells)))
 
@@ -148,21 +146,13 @@ def _register(value: str) -> str | None:
     return None if value == UNKNOWN else value
 
 
-def _instant(value: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise Invalid(f"{value!r} is no instant: write 2026-10-01T10:30:00+08:00") from error
-    return at if at.tzinfo else at.replace(tzinfo=BUSINESS_ZONE)
-
-
 def _enter(
     kind: str, point: str, at: str, reason: str, evidence: str | None, closed_year_reason: str | None,
     is_dry_run: bool, stated: dict[str, Any], *, kept: frozenset[str] | set[str] = frozenset(),
 ) -> None:  # fmt: skip
     gateway, _, code = point.partition("/")
     given = {name: value for name, value in stated.items() if value is not None or name in kept}
-    content = {"kind": kind, "gateway": gateway, "point": code, "at": _instant(at), "reason": reason, **given}
+    content = {"kind": kind, "gateway": gateway, "point": code, "at": instant(at), "reason": reason, **given}
     if evidence:
         content["evidence"] = evidence
     try:
@@ -180,7 +170,3 @@ def _enter(
         out.print(line, markup=False)
     verb = "would be " if is_dry_run else ""
     out.print(f"event {verb}entered" if done.is_new else "this event was known, nothing changed")
-
-
-def _local(at: datetime) -> str:
-    return at.astimezone(BUSINESS_ZONE).isoformat()

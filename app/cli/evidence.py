@@ -10,7 +10,7 @@ from rich.progress import track
 from app.cli.terminal import actor, database, err, now, out, working
 from app.db import access, seals
 from app.domain import calendar
-from app.errors import NotFound
+from app.errors import Invalid, NotFound
 from app.pipeline import seal
 from app.pipeline import verify as verification
 
@@ -31,6 +31,11 @@ def verify(
     """Recompute chains and readings; name what was altered or removed. Exit status 1 if anything was 校验存证."""
     from_at, to_at = (day and calendar.day_start(day.date()) for day in (first, end))
     logged = verification.heads_in(heads.read_text("utf-8").splitlines()) if heads else []
+    if heads and not logged:
+        raise Invalid(
+            f"{heads} holds no chain head: a worker logs them once a day, after the first seal (event `chain head`)",
+            detail_zh=f"{heads} 中没有链首记录：工作进程每天记录一次",
+        )
     breaches = unsealed = links = 0
     with database() as engine:
         with engine.connect() as connection:

@@ -12,6 +12,8 @@ from sqlalchemy import Engine
 
 from app import settings
 from app.db import engine as engine_module
+from app.domain.calendar import BUSINESS_ZONE
+from app.errors import Invalid
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -44,6 +46,23 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 def now() -> datetime:
     """Return the present instant."""
     return datetime.now(UTC)
+
+
+def instant(value: str) -> datetime:
+    """Return an instant as an operator types it; without a zone it is the city's. Raises Invalid."""
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise Invalid(
+            f"{value!r} is no instant: write 2026-10-01T10:30:00+08:00",
+            detail_zh=f"{value!r} 不是时间：请写成 2026-10-01T10:30:00+08:00",
+        ) from error
+    return at if at.tzinfo else at.replace(tzinfo=BUSINESS_ZONE)
+
+
+def local(at: datetime) -> str:
+    """Return an instant as the city's clocks show it."""
+    return at.astimezone(BUSINESS_ZONE).isoformat()
 
 
 def commands(text: str) -> typer.Typer:

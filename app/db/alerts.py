@@ -74,18 +74,28 @@ def line_subject(connection: Connection, line_id: int) -> Subject | None:
 
 def closed_months(connection: Connection, line_id: int, open_month: date) -> list[dict[str, Any]]:
     """Return a line's monthly ratios before the open month, latest first, with level and product."""
+    return _closed(connection, line_id, "month", open_month)
+
+
+def closed_years(connection: Connection, line_id: int, open_year: date) -> list[dict[str, Any]]:
+    """Return a line's yearly ratios before the open year, as `closed_months`: for indicators judged on a full year."""
+    return _closed(connection, line_id, "year", open_year)
+
+
+def _closed(connection: Connection, line_id: int, grain: str, open_period: date) -> list[dict[str, Any]]:
     rows = connection.execute(
         text(
-            "SELECT r.period, r.actual, r.unit, r.benchmark, r.baseline, r.ratio, r.position, r.status, r.reason,"
+            "SELECT r.grain, v.judged_on, r.period, r.actual, r.unit, r.benchmark, r.baseline, r.ratio, r.position,"
+            " r.status, r.reason,"
             " r.is_provisional, r.level_confidence, r.windows_expected, r.windows_received, r.windows_estimated,"
             " v.product_zh, v.product_en, lv.edition, lv.source"
             " FROM ratio r JOIN production_line l ON l.id = r.line_id AND l.variant_key = r.variant_key"
             " JOIN catalogue_variant v ON v.variant_key = r.variant_key"
             " LEFT JOIN efficiency_level lv ON lv.id = r.level_id"
-            " WHERE r.line_id = :line AND r.grain = 'month' AND r.period < :open_month"
+            " WHERE r.line_id = :line AND r.grain = :grain AND r.period < :open_period"
             " ORDER BY r.period DESC LIMIT :limit"
         ),
-        {"line": line_id, "open_month": open_month, "limit": MONTHS_READ},
+        {"line": line_id, "grain": grain, "open_period": open_period, "limit": MONTHS_READ},
     ).mappings()
     return [dict(row) for row in rows]
 

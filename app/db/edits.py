@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -12,6 +12,8 @@ from app.db.scope import Scope
 
 # Ranks are counted up from what is there; one change at a time keeps the count right.
 EDIT_LOCK = 7_230_026
+# So much is listed where no first instant is given.
+DEFAULT_RANGE = timedelta(days=92)
 Instant = tuple[int, datetime]  # point id, ts
 _KEYS = "unnest(CAST(:points AS integer[]), CAST(:instants AS timestamptz[])) AS k (point_id, ts)"
 _COLUMNS = (

@@ -41,6 +41,19 @@ def insert(
     )
 
 
+def has_usage(connection: Connection, point_id: int, from_at: datetime, to_at: datetime) -> bool:
+    """Return whether a point has usage in the hours of [from, to)."""
+    return bool(
+        connection.execute(
+            text(
+                "SELECT EXISTS (SELECT FROM usage_hour WHERE point_id = :point AND hour_at >= :from_at"
+                " AND hour_at < :to_at)"
+            ),
+            {"point": point_id, "from_at": from_at, "to_at": to_at},
+        ).scalar()
+    )
+
+
 def list_events(
     connection: Connection,
     scope: Scope,

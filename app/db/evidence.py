@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.ratio_inputs import METERED_DAYS
 from app.db.scope import Scope
 from app.domain.accounting import CoalFactor, EmissionFactor
 from app.errors import NotFound
@@ -53,13 +54,15 @@ def owner(connection: Connection, scope: Scope, table: str, subject_id: int) -> 
     return found[0]
 
 
-# Every entry of an instant, the one that counts marked: of an instant with overrides these hold all entries.
+# Every entry of an instant, the one that counts marked: of an instant with overrides these hold all entries, but for
+# the first arrival where people alone entered something before it came.
 _READINGS = """
 WITH entry AS (
   SELECT r.ts, r.value, r.quality, r.receipt_id, 0 AS rank, 'gateway' AS origin, NULL AS actor, NULL AS reason,
          NULL AS evidence, NULL::timestamptz AS recorded_at
   FROM reading r WHERE r.point_id = :p AND r.ts BETWEEN :f AND :t
-    AND NOT EXISTS (SELECT 1 FROM reading_override o WHERE o.point_id = r.point_id AND o.ts = r.ts)
+    AND NOT EXISTS (SELECT 1 FROM reading_override o
+                    WHERE o.point_id = r.point_id AND o.ts = r.ts AND o.origin = 'gateway')
   UNION ALL
   SELECT o.ts, o.value, o.quality, o.receipt_id, o.rank, o.origin, o.actor, o.reason, o.evidence, o.recorded_at
   FROM reading_override o WHERE o.point_id = :p AND o.ts BETWEEN :f AND :t
@@ -121,6 +124,23 @@ def assignments_at(connection: Connection, process_unit_id: int, from_at: dateti
         f=from_at,
         t=to_at,
     )
+
+
+# An event made the rows that begin or end at its instant; a correction altered the meter that was in place then.
+_EVENTS = """
+SELECT v.id, v.kind, v.at, v.stated, v.actor, v.reason, v.evidence, v.recorded_at FROM point_event v
+WHERE v.point_id = :p AND EXISTS (
+  SELECT FROM (SELECT from_at, to_at, 'meter' AS what FROM meter_installation WHERE point_id = v.point_id
+    UNION ALL SELECT from_at, to_at, 'assignment' FROM point_assignment WHERE point_id = v.point_id) d
+  WHERE d.from_at < :t AND coalesce(d.to_at, 'infinity') > :f AND d.what = CASE v.kind WHEN 'move' THEN 'assignment'
+    ELSE 'meter' END AND v.at >= d.from_at AND v.at <= coalesce(d.to_at, 'infinity')
+    AND (v.kind = 'meter_correction' AND v.at < coalesce(d.to_at, 'infinity') OR v.at IN (d.from_at, d.to_at)))
+ORDER BY v.at, v.id"""
+
+
+def events(connection: Connection, point_id: int, from_at: datetime, to_at: datetime) -> Rows:
+    """Return the events that made or altered the meters and assignments of [from, to), as they were entered."""
+    return _rows(connection, _EVENTS, p=point_id, f=from_at, t=to_at)
 
 
 def findings(connection: Connection, point_id: int, from_at: datetime, to_at: datetime) -> Rows:
@@ -189,6 +209,32 @@ def output_rows(connection: Connection, line_id: int, kind: str, first: date, en
         kind=kind,
         first=first,
         end=end,
+    )
+
+
+def metered_outputs(connection: Connection, line_id: int, kind: str, first: date, end: date) -> Rows:
+    """Return the days in [first, end) of the meters that count what a line makes."""
+    return _rows(
+        connection,
+        "SELECT u.point_id, g.code AS gateway_code, p.code, 'day' AS grain, u.day AS start, u.quantity,"
+        f" coalesce(c.unit, m.canonical_unit) AS unit, u.windows_expected, u.windows_received {METERED_DAYS}"
+        " ORDER BY u.day, u.point_id",
+        lines=[line_id],
+        kinds=[kind],
+        first=first,
+        last=end,
+    )
+
+
+def conditions(connection: Connection, line_id: int, month: date) -> Rows:
+    """Return the conditions of a line that hold in a month and correct its level, each in its latest revision."""
+    return _rows(
+        connection,
+        "SELECT DISTINCT ON (input_key) input_key, from_month, revision, value, evidence, reported_by, reported_at"
+        " FROM correction_input_current WHERE line_id = :line AND value IS NOT NULL AND from_month <= :month"
+        " ORDER BY input_key, from_month DESC",
+        line=line_id,
+        month=month,
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from app.db.figures.sums import CURRENT_ASSIGNMENT
 from app.db.scope import Scope
-from app.domain.validation import Breach, Rule
+from app.domain.validation import NO_FAULT, Breach, Rule
 from app.errors import Conflict, NotFound
 
 VALIDATION = "validation"  # who closes what is no longer so
@@ -108,14 +108,19 @@ def open_sums(connection: Connection, gateway_id: int, months: Sequence[datetime
     return [Judged(point_id, None, Rule(reason), grain, from_at) for point_id, reason, grain, from_at in rows]
 
 
+_WITHOUT_CLOCK = "due_on IS NULL AND closed_at IS NULL AND NOT reason = ANY(:no_fault)"
+_NO_FAULT = sorted(reason.value for reason in NO_FAULT)
+
+
 def days_without_clock(connection: Connection) -> list[date]:
-    """Return the business days on which open findings were found that have no clock yet."""
+    """Return the business days on which open findings were found that should have a clock and have none yet."""
     return list(
         connection.execute(
             text(
                 "SELECT DISTINCT (found_at AT TIME ZONE 'Asia/Shanghai')::date FROM finding"
-                " WHERE due_on IS NULL AND closed_at IS NULL ORDER BY 1"
-            )
+                f" WHERE {_WITHOUT_CLOCK} ORDER BY 1"
+            ),
+            {"no_fault": _NO_FAULT},
         ).scalars()
     )
 
@@ -126,10 +131,10 @@ def start_clocks(connection: Connection, found_on: date, due_on: date, calendar:
         text(
             "UPDATE finding SET due_on = :due_on, detail = CASE WHEN CAST(:calendar AS text) IS NULL THEN detail"
             " ELSE detail || jsonb_build_object('calendar', CAST(:calendar AS text)) END WHERE id IN ("
-            " SELECT id FROM finding WHERE due_on IS NULL AND closed_at IS NULL"
+            f" SELECT id FROM finding WHERE {_WITHOUT_CLOCK}"
             " AND (found_at AT TIME ZONE 'Asia/Shanghai')::date = :found_on ORDER BY id FOR UPDATE SKIP LOCKED)"
         ),
-        {"found_on": found_on, "due_on": due_on, "calendar": calendar},
+        {"found_on": found_on, "due_on": due_on, "calendar": calendar, "no_fault": _NO_FAULT},
     )
     return changed.rowcount
 

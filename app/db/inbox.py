@@ -127,12 +127,16 @@ def list_quarantine(
     before_id: int | None = None,
     is_open: bool | None = None,
 ) -> list[dict[str, Any]]:
-    """Return quarantined items, newest first: who sent them, why they were rejected, how they begin."""
+    """Return rows of quarantined items, newest first: who sent them, why they were rejected, how they begin.
+
+    A row holds the items of one message that were rejected for one reason (see ingest.store.quarantine).
+    """
     rows = connection.execute(
         text(
-            "SELECT q.id, q.gateway_code, e.id AS enterprise_id, q.lane, q.epoch, q.seq, q.item_index, q.point_code,"
-            " q.ts, q.reason, q.detail, octet_length(q.raw) AS raw_bytes, substring(q.raw FOR :shown) AS raw_head,"
-            " q.received_at, q.release_requested_at, q.release_requested_by, q.released_at, q.release_note"
+            "SELECT q.id, q.gateway_code, e.id AS enterprise_id, q.lane, q.epoch, q.seq, q.item_index, q.item_count,"
+            " q.point_code, q.ts, q.reason, q.detail, octet_length(q.raw) AS raw_bytes,"
+            " substring(q.raw FOR :shown) AS raw_head, q.received_at, q.release_requested_at, q.release_requested_by,"
+            " q.released_at, q.release_note"
             f" FROM {_quarantine_tables(scope)}"
             " AND (CAST(:gateway AS text) IS NULL OR q.gateway_code = :gateway)"
             " AND (CAST(:reason AS text) IS NULL OR q.reason = :reason)"
@@ -157,7 +161,8 @@ def quarantine_by_reason(connection: Connection, scope: Scope) -> list[dict[str,
     """Return how many items each reason has, in all and not yet released."""
     rows = connection.execute(
         text(
-            "SELECT q.reason, count(*) AS items, count(*) FILTER (WHERE q.released_at IS NULL) AS waiting,"
+            "SELECT q.reason, sum(q.item_count)::bigint AS items,"
+            " coalesce(sum(q.item_count) FILTER (WHERE q.released_at IS NULL), 0)::bigint AS waiting,"
             f" max(q.received_at) AS last_received_at FROM {_quarantine_tables(scope)}"
             " GROUP BY q.reason ORDER BY q.reason"
         ),
@@ -180,21 +185,26 @@ def request_release(
         )
     changed = connection.execute(
         text(
+            "WITH asked AS ("
             "UPDATE quarantine SET release_requested_at = :now, release_requested_by = :actor"
             " WHERE released_at IS NULL AND release_requested_at IS NULL"
             " AND (CAST(:gateway AS text) IS NULL OR gateway_code = :gateway)"
-            " AND (CAST(:reason AS text) IS NULL OR reason = :reason)"
+            " AND (CAST(:reason AS text) IS NULL OR reason = :reason) RETURNING item_count)"
+            " SELECT coalesce(sum(item_count), 0) FROM asked"
         ),
         {"gateway": gateway_code, "reason": reason, "actor": actor, "now": now},
     )
-    return changed.rowcount
+    return int(changed.scalar_one())
 
 
 def count_pending_release(connection: Connection) -> int:
     """Return how many items were asked for and have not been through the ladder yet."""
     return int(
         connection.execute(
-            text("SELECT count(*) FROM quarantine WHERE release_requested_at IS NOT NULL AND released_at IS NULL")
+            text(
+                "SELECT coalesce(sum(item_count), 0) FROM quarantine"
+                " WHERE release_requested_at IS NOT NULL AND released_at IS NULL"
+            )
         ).scalar_one()
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import CURRENT_ASSIGNMENT, assignment_on, complete_sum
+from app.db.figures.sums import CURRENT_ASSIGNMENT, FACTOR_SETS, assignment_on, complete_sum
 from app.db.scope import Scope
 from app.domain.key_units import Tier
 
@@ -106,7 +106,8 @@ def measured(connection: Connection, scope: Scope, *, year: int, today: date) ->
             f" (SELECT {complete_sum('equivalent_kgce', scale='0.001')} AS equivalent_tce,"
             f"  {complete_sum('equal_kgce', scale='0.001')} AS equal_tce,"
             "  count(DISTINCT x.month) AS months, coalesce(sum(x.windows_expected), 0)::bigint AS windows_expected,"
-            "  coalesce(sum(x.windows_received), 0)::bigint AS windows_received"
+            "  coalesce(sum(x.windows_received), 0)::bigint AS windows_received,"
+            f"  {FACTOR_SETS} AS factor_sets"
             "  FROM energy_month x JOIN process_unit u ON u.id = x.process_unit_id WHERE u.enterprise_id = e.id"
             "  AND x.month >= make_date(:year, 1, 1) AND x.month <= make_date(:year, 12, 1)) m"
             f" WHERE {scope.enterprises_sql()} ORDER BY c.district_code, e.id"

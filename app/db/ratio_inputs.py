@@ -113,11 +113,9 @@ FROM output_current WHERE line_id = ANY(:lines) AND kind = ANY(:kinds) AND grain
 GROUP BY line_id, kind, grain, month, unit"""
 
 # A day belongs to the earliest assignment that reaches into it, as an hour of energy does.
-_METERED = """
-SELECT a.line_id, a.output_kind, date_trunc('month', u.day::timestamp)::date, u.quantity,
-    coalesce(c.unit, m.canonical_unit), u.day, u.day, NULL, u.windows_expected, u.windows_received
+METERED_DAYS = """
 FROM point_assignment a JOIN point p ON p.id = a.point_id JOIN unit_of_measure m ON m.unit = p.unit
-    LEFT JOIN carrier c ON c.carrier_key = p.carrier_key
+    JOIN gateway g ON g.id = p.gateway_id LEFT JOIN carrier c ON c.carrier_key = p.carrier_key
     JOIN usage_day u ON u.point_id = a.point_id AND u.day >= :first AND u.day < :last AND u.quantity IS NOT NULL
     CROSS JOIN LATERAL (SELECT u.day::timestamp AT TIME ZONE 'Asia/Shanghai' AS from_at,
         (u.day + 1)::timestamp AT TIME ZONE 'Asia/Shanghai' AS to_at) d
@@ -125,6 +123,9 @@ WHERE a.line_id = ANY(:lines) AND a.output_kind = ANY(:kinds)
     AND a.from_at < d.to_at AND (a.to_at IS NULL OR a.to_at > d.from_at)
     AND NOT EXISTS (SELECT 1 FROM point_assignment b WHERE b.point_id = a.point_id AND b.from_at < a.from_at
         AND (b.to_at IS NULL OR b.to_at > d.from_at))"""
+_METERED = f"""
+SELECT a.line_id, a.output_kind, date_trunc('month', u.day::timestamp)::date, u.quantity,
+    coalesce(c.unit, m.canonical_unit), u.day, u.day, NULL, u.windows_expected, u.windows_received {METERED_DAYS}"""
 
 
 def outputs(connection: Connection, of: Sequence[Line], first: date, last: date) -> list[list[Output]]:

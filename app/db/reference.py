@@ -24,11 +24,17 @@ KEYS: dict[str, tuple[str, ...]] = {
     "policy_target": ("target_key",),
     "key_unit_tier": ("tier",),
     "carrier_class": ("carrier_key",),
+    "calendar_day": ("day",),
     "warning_rule_set": ("key",),
     "rule": ("key",),
 }
-# An operator may have changed these; a reload does not undo it.
-LEFT_TO_OPERATOR = {"rule": {"severity", "params", "is_enabled"}}
+# An operator may have changed these; a reload does not undo it. A day that the calendar has stays as it is.
+LEFT_TO_OPERATOR = {
+    "rule": {"severity", "params", "is_enabled"},
+    "calendar_day": {
+        *("is_workday", "name_zh", "source", "edition", "confidence", "valid_from", "valid_to", "note"),
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +65,11 @@ def _statement(table: str, values: Mapping[str, Any]) -> str:
     columns = list(values)
     compared = [c for c in columns if c not in {*KEYS[table], *LEFT_TO_OPERATOR.get(table, ())}]
     bound = [f"CAST(:{c} AS jsonb)" if isinstance(values[c], dict) else f":{c}" for c in columns]
+    insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(bound)})"
+    if not compared:
+        return f"{insert} ON CONFLICT ({', '.join(KEYS[table])}) DO NOTHING RETURNING true"
     return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(bound)})"
-        f" ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET "
+        f"{insert} ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET "
         + ", ".join(f"{c} = excluded.{c}" for c in compared)
         + f" WHERE ({', '.join(f'{table}.{c}' for c in compared)})"
         + f" IS DISTINCT FROM ({', '.join(f'excluded.{c}' for c in compared)}) RETURNING xmax = 0"

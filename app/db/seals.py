@@ -203,7 +203,8 @@ def instants_without_their_first(connection: Connection, points: Sequence[int]) 
         connection.execute(
             text(
                 "SELECT p.code, o.ts FROM (SELECT DISTINCT point_id, ts FROM reading_override"
-                " WHERE point_id = ANY(:points)) o JOIN point p ON p.id = o.point_id"
+                # A manual value that was entered before the first arrival has no copy of it beside it.
+                " WHERE point_id = ANY(:points) AND origin = 'gateway') o JOIN point p ON p.id = o.point_id"
                 " JOIN reading r ON r.point_id = o.point_id AND r.ts = o.ts"
                 " WHERE NOT EXISTS (SELECT 1 FROM reading_override c WHERE c.point_id = o.point_id AND c.ts = o.ts"
                 " AND c.origin = 'gateway' AND c.value = r.value AND c.quality = r.quality) ORDER BY 1, 2"

@@ -219,6 +219,13 @@ def last_validated_day(connection: Connection) -> date | None:
     return day
 
 
+def is_validated_day(connection: Connection, day: date) -> bool:
+    """Return whether a day was handed to validation."""
+    return bool(
+        connection.execute(text("SELECT EXISTS (SELECT FROM validated_day WHERE day = :day)"), {"day": day}).scalar()
+    )
+
+
 def note_validated_day(connection: Connection, day: date, now: datetime) -> None:
     """Note that a day was handed to validation."""
     connection.execute(text("INSERT INTO validated_day (day, handed_at) VALUES (:day, :now)"), {"day": day, "now": now})

@@ -4,7 +4,7 @@ from datetime import date, datetime, timedelta
 
 from app.domain.calendar import business_day
 
-_INSTANT = timedelta(microseconds=1)
+INSTANT = timedelta(microseconds=1)
 
 
 def is_closed(year: int, today: date) -> bool:
@@ -20,5 +20,5 @@ def closed_year_of(at: datetime, now: datetime) -> int | None:
 
     Midnight of 1 January closes the year before (its last register) and opens the next: it belongs to both.
     """
-    year = business_day(at - _INSTANT).year
+    year = business_day(at - INSTANT).year
     return year if is_closed(year, business_day(now)) else None

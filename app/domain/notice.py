@@ -8,6 +8,8 @@ from app.domain.rounding import round_places
 
 Facts = Mapping[str, Any]
 ZH, EN = "zh", "en"
+# A level of which no public copy was read: whoever is told of a violation by it is told that too.
+RECALLED = "recalled"
 
 
 def write(rule_kind: str, facts: Facts) -> tuple[str, str]:
@@ -48,14 +50,18 @@ def _baseline(facts: Facts) -> tuple[str, str]:
     unit, actual = facts.get("unit", ""), _shown(facts.get("actual"))
     level, low = _shown(facts.get("benchmark")), _shown(facts.get("baseline"))
     measured, estimated = _percent(facts.get("measured_share")), _percent(facts.get("estimated_share"))
-    period, edition = facts.get("period"), (facts.get("level") or {}).get("edition") or ""
+    cited = facts.get("level") or {}
+    period, edition = facts.get("period"), cited.get("edition") or ""
+    doubt_zh, doubt_en = (
+        ("水平值出处待核。", " The level is not confirmed.") if cited.get("confidence") == RECALLED else ("", "")
+    )
     return (
         f"{_name(facts.get('district'), ZH)}{_name(facts.get('enterprise'), ZH)}"
         f"{_name(facts.get('line'), ZH)}（{facts.get('product_zh')}）{period}能耗{actual} {unit}，"
-        f"劣于基准水平{low} {unit}（标杆水平{level} {unit}，{edition}）。实测{measured}，估算{estimated}。",
+        f"劣于基准水平{low} {unit}（标杆水平{level} {unit}，{edition}）。{doubt_zh}实测{measured}，估算{estimated}。",
         f"{_name(facts.get('enterprise'), EN)}, {_name(facts.get('line'), EN)}"
         f" ({facts.get('product_en')}), {_name(facts.get('district'), EN)}: {actual} {unit} in {period},"
-        f" worse than the baseline {low} {unit} (benchmark {level} {unit}, {edition})."
+        f" worse than the baseline {low} {unit} (benchmark {level} {unit}, {edition}).{doubt_en}"
         f" Measured {measured}, estimated {estimated}.",
     )
 

@@ -11,8 +11,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from app.domain.calendar import day_bounds, day_published_at, day_start, month_bounds, month_published_at
-from app.domain.metering import Meter, Signal
+from app.domain.calendar import day_bounds, day_published_at, day_start, month_bounds, month_of, month_published_at
+from app.domain.metering import Meter, Reason, Signal
 
 # Completeness = received / expected, at least 90 % (N10).
 COMPLETE_SHARE = Decimal("0.90")
@@ -34,6 +34,8 @@ FROZEN_LEAST_WINDOWS = 24
 # Faults are to be repaired within three working days (provincial rule, P5).
 WORKING_DAYS = 3
 SATURDAY = 5
+# What metering notes though nothing is to be repaired: a register that rolled over is counted. It has no clock.
+NO_FAULT = frozenset({Reason.ROLLOVER})
 DAY, MONTH = "day", "month"
 
 
@@ -242,6 +244,18 @@ def _percent(part: Decimal, whole: Decimal) -> str:
 def is_due_for_validation(day: date, now: datetime) -> bool:
     """A day is judged when it is published: until noon of the next day a gateway may still deliver it."""
     return day_published_at(day) <= now
+
+
+def month_published_with(day: date) -> date | None:
+    """Return the last day of the month that was published since the day before this one was, or None.
+
+    A month is judged with any of its days, but only from the 5th on, when all of them were handed over before: where
+    nothing arrives meanwhile, nobody else would ask for it.
+    """
+    last_of_month = month_of(day) - timedelta(days=1)
+    published_at = month_published_at(last_of_month)
+    is_new = day_published_at(day - timedelta(days=1)) < published_at <= day_published_at(day)
+    return last_of_month if is_new else None
 
 
 def repaired_by(found_on: date, workdays: Mapping[date, bool]) -> tuple[date, bool]:

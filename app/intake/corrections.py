@@ -21,13 +21,15 @@ class CorrectionEntry(Entry):
     """A condition of one line from a month on, until the next value of it. Without a value it is withdrawn."""
 
     line: LineName | None = None
-    line_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+    line_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(default=None, examples=[7])
     input_key: str = Field(max_length=64, examples=["clinker_share"])
     from_month: Annotated[date, BeforeValidator(whole_period)] = Field(
         description="first day of the month from which it holds; 2026-10 will do", examples=["2026-10-01"]
     )
     value: Annotated[Decimal, Field(max_digits=20)] | None = Field(default=None, examples=["78.5"])
-    evidence: Annotated[str, Field(min_length=1, max_length=500, description="where the value comes from")]
+    evidence: Annotated[str, Field(min_length=1, max_length=500, description="where the value comes from")] = Field(
+        examples=["burden analysis of October"]
+    )
 
     @model_validator(mode="after")
     def _one_line(self) -> "CorrectionEntry":

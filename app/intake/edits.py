@@ -4,7 +4,7 @@ An edit sets the value of an instant, voids it (value null), enters one that no 
 are one thing, an entry above every entry of the gateway. The reading as sent stays, and so does its receipt.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -19,7 +19,8 @@ from app.db.edits import Entry, Instant, Point, Reading
 from app.domain.calendar import BUSINESS_ZONE, HOUR, hour_floor
 from app.domain.reception import FIRST_EDIT_RANK
 from app.intake import closed_years
-from app.intake.registry_file import Breach, Path, path_text, refusal
+from app.intake.registry_file import Breach, Path, place, refusal
+from app.intake.registry_file import Entry as FileEntry
 
 CAUSE = "edit"
 GATEWAY, EDIT = "gateway", "edit"
@@ -43,6 +44,12 @@ class EditEntry(BaseModel):
     evidence: Annotated[str, Field(max_length=500)] | None = Field(default=None, examples=["work order 2026-1013"])
 
 
+class EditRow(EditEntry, FileEntry):
+    """An edit as a line of a CSV file: `null` as its value voids the instant, a blank one is refused as missing."""
+
+    value: Annotated[float, Field(allow_inf_nan=False)] | None = Field()
+
+
 @dataclass(frozen=True, slots=True)
 class Edited:
     """How many edits were entered, how many were there already, and how many disputes they decided."""
@@ -59,6 +66,8 @@ def enter(
     *,
     now: datetime,
     closed_year_reason: str | None = None,
+    places: Mapping[Path, str] | None = None,
+    is_dry_run: bool = False,
 ) -> Edited:
     """Write edits in the caller's transaction, with their marks and one audit row; the order of edits is no matter.
 
@@ -66,13 +75,29 @@ def enter(
     Convention of this product (P): a closed year (31 March of the year after it has passed) may be edited by an
     operator only, who says why in `closed_year_reason`, which the audit keeps; else Forbidden. An edit that repeats
     the last one of its instant word for word, by the same person, is counted unchanged: sending twice does no harm.
+    `places` names the lines of edits that came from a file. A dry run says what would be done and leaves nothing.
     """
+    with connection.begin_nested() as savepoint:
+        done = _enter(connection, caller, edits, now, closed_year_reason, places or {})
+        if is_dry_run:
+            savepoint.rollback()
+    return done
+
+
+def _enter(
+    connection: Connection,
+    caller: Caller,
+    edits: Sequence[EditEntry],
+    now: datetime,
+    closed_year_reason: str | None,
+    places: Mapping[Path, str],
+) -> Edited:
     edits_db.lock(connection)
     points = edits_db.find_points(connection, caller.scope, sorted({(e.gateway, e.point) for e in edits}))
-    breaches = list(_breaches(connection, edits, points, now))
+    breaches = list(_breaches(connection, edits, points, places, now))
     if breaches:
-        raise refusal(breaches)
-    located = [(path_text(("edits", number, "ts")), edit.ts) for number, edit in enumerate(edits)]
+        raise refusal(breaches, places)
+    located = [(place(("edits", number, "ts"), places), edit.ts) for number, edit in enumerate(edits)]
     years = closed_years.check(located, caller.role, closed_year_reason, now)
     if not edits:
         return Edited(0, 0, 0)
@@ -95,7 +120,11 @@ def _instant(edit: EditEntry, points: dict[tuple[str, str], Point]) -> Instant:
 
 
 def _breaches(
-    connection: Connection, edits: Sequence[EditEntry], points: dict[tuple[str, str], Point], now: datetime
+    connection: Connection,
+    edits: Sequence[EditEntry],
+    points: dict[tuple[str, str], Point],
+    places: Mapping[Path, str],
+    now: datetime,
 ) -> Iterator[Breach]:
     seen: dict[tuple[str, str, datetime], int] = {}
     gateways = {point.gateway_id for point in points.values()}
@@ -108,7 +137,7 @@ def _breaches(
             continue
         key = (edit.gateway, edit.point, edit.ts)
         if seen.setdefault(key, number) != number:
-            yield path, f"the same point and instant as edits[{seen[key]}]"
+            yield path, f"the same point and instant as {place(('edits', seen[key]), places)}"
         fault = _instant_fault(edit.ts, point, dropped[point.gateway_id], now)
         if fault is not None:
             yield (*path, "ts"), fault

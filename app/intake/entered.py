@@ -106,11 +106,15 @@ class BudgetEntry(Entry):
     conversion: Literal["equivalent", "equal"] = Field(
         default="equivalent", description="in which standard coal it is set; its use is measured likewise"
     )
-    budget_tce: Annotated[Decimal, Field(gt=0, max_digits=30)] | None = Field(default=None, examples=["25000"])
-    outputs: Amounts = Field(default=[], examples=[["985000"]])
-    unit_kgce: Amounts = Field(default=[], examples=[["102"]])
-    past_tce: Amounts = Field(default=[], examples=[[]])
-    factor: Annotated[Decimal, Field(gt=0, max_digits=20)] | None = None
+    budget_tce: Annotated[Decimal, Field(gt=0, max_digits=30)] | None = Field(
+        default=None, description="tce; with the method's figures it must be what they make", examples=["24500"]
+    )
+    outputs: Amounts = Field(default=[], description="of each product, t", examples=[["985000"]])
+    unit_kgce: Amounts = Field(default=[], description="of each product, kgce/t", examples=[["102"]])
+    past_tce: Amounts = Field(default=[], description="of past years, tce", examples=[["26000", "24000"]])
+    factor: Annotated[Decimal, Field(gt=0, max_digits=20)] | None = Field(
+        default=None, description="times the mean of `past_tce`", examples=["0.98"]
+    )
     source: Source
 
     @model_validator(mode="after")

@@ -13,15 +13,17 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app.db import access
+from app.db import access, seals
 from app.db import events as events_db
 from app.db import metering as metering_db
 from app.db import registry as registry_db
 from app.db.access import Caller
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import BUSINESS_ZONE, hour_floor
+from app.domain.closing import INSTANT
 from app.errors import Conflict, Invalid, NotFound
 from app.intake import closed_years, registry
-from app.intake.event_entries import AnyEvent, Event, MultiplierChange
+from app.intake.edits import NOT_RECOMPUTED
+from app.intake.event_entries import AnyEvent, Event, Move, MultiplierChange
 from app.intake.event_rows import Situation, plan
 from app.intake.registry_file import EnterpriseEntry, RegistryFile
 from app.settings import Settings
@@ -49,8 +51,9 @@ def enter(
     """Write an event in the caller's transaction, with its marks and audit; a dry run leaves nothing.
 
     Raises NotFound for a point outside the scope, Invalid for what cannot be (an event before the meter existed, in
-    the future, without a register to part the two meters by), Conflict for what contradicts a recorded event,
-    Forbidden for a closed year without a reason. The very same event again changes nothing.
+    the future, without a register to part the two meters by, where readings were dropped), Conflict for what
+    contradicts a recorded event, Forbidden for a closed year without a reason. The very same event again changes
+    nothing.
     """
     with connection.begin_nested() as savepoint:
         done = _enter(connection, caller, event, settings, now, closed_year_reason, is_dry_run)
@@ -83,8 +86,15 @@ def _enter(
     planned = plan(situation, event)
     report = registry.Report(is_dry_run)
     file = _file(gateway["uscc"], event, planned.entry)
-    _check_closed_years(connection, caller, planned.from_at, point["id"], now, closed_year_reason)
-    registry.write(connection, file, report, actor=caller.name, now=now, settings=settings, places=_PLACES)
+    # A register at midnight of 1 January closes the year before; where a point counts from then on does not.
+    begins_at = planned.from_at + INSTANT if isinstance(event, Move) else planned.from_at
+    _check_closed_years(connection, caller, begins_at, point["id"], now, closed_year_reason)
+    if not isinstance(event, Move):
+        _check_retention(connection, point, planned.from_at)
+    registry.write(
+        connection, file, report, actor=caller.name, now=now, settings=settings, places=_PLACES,
+        closed_year_reason=closed_year_reason,
+    )  # fmt: skip
     if not report.changes:
         return Entered(is_dry_run, is_new=False, changes=[])
     if planned.is_known:
@@ -129,6 +139,20 @@ def _check_closed_years(
     extent = metering_db.extents(connection, [point_id]).get(point_id)
     if extent is not None and extent.to_at > from_at:
         closed_years.check([("event, at", max(from_at, extent.from_at))], caller.role, reason, now)
+
+
+def _check_retention(connection: Connection, point: Mapping[str, Any], from_at: datetime) -> None:
+    """A meter cannot be put right where the readings are gone: the figures would contradict the registry for ever."""
+    dropped_until = seals.dropped_until(connection, point["gateway_id"])
+    if dropped_until is None:
+        return
+    first_at = dropped_until + NOT_RECOMPUTED
+    if from_at < first_at and events_db.has_usage(connection, point["id"], hour_floor(from_at), first_at):
+        raise _invalid(
+            f"readings after {_local(from_at)} were dropped by retention: only figures from {_local(first_at)} on are"
+            " computed again. Enter a replacement or multiplier_change at that instant or later",
+            "该时段的原始读数已按保留期删除，无法重算",
+        )
 
 
 def _invalid(message: str, message_zh: str) -> Invalid:

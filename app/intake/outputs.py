@@ -47,15 +47,18 @@ class OutputEntry(Entry):
     """One output of one line and period; `line` or `line_id` names the line."""
 
     line: LineName | None = None
-    line_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+    line_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(default=None, examples=[7])
     kind: Kind = "production"
     grain: Grain
     period: Annotated[date, BeforeValidator(whole_period)] = Field(
-        description="the day, or the first day of the month or year; 2026-10 will do for a month"
+        description="the day, or the first day of the month or year; 2026-10 will do for a month",
+        examples=["2026-10-01"],
     )
-    value: Annotated[Decimal, Field(ge=0, max_digits=30)]
-    unit: Annotated[str, Field(max_length=40)]
-    reason: Annotated[str, Field(max_length=500)] = ""
+    value: Annotated[Decimal, Field(ge=0, max_digits=30)] = Field(description="in `unit`", examples=["98500"])
+    unit: Annotated[str, Field(max_length=40)] = Field(examples=["t"])
+    reason: Annotated[str, Field(max_length=500)] = Field(
+        default="", description="why it differs from what was reported before", examples=["weighbridge corrected"]
+    )
 
     @model_validator(mode="after")
     def _one_line(self) -> "OutputEntry":

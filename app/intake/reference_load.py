@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from app.db import levels, reference
+from app.db import findings, levels, reference
 from app.db.reference import TableReport
 from app.reference import tables
 
@@ -22,6 +22,8 @@ def load(connection: Connection, now: datetime) -> list[TableReport]:
         reference.mark_factors(connection, cause=CAUSE)
     if "catalogue_variant" in changed:
         reference.mark_indicators(connection, cause=CAUSE)
+    if "calendar_day" in changed:
+        findings.stop_clocks(connection, min(row.day for row in tables.table("calendar_day")))
     return reports
 
 

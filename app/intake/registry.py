@@ -22,7 +22,7 @@ from app import broker
 from app.db import access
 from app.db import registry as registry_db
 from app.errors import Conflict
-from app.intake import registry_check, registry_marks
+from app.intake import registry_check, registry_closing, registry_marks
 from app.intake.registry_file import Path, RegistryFile, refusal
 from app.intake.registry_records import KINDS, Change, Key, Plan, Record, Reference, Registered, diff, flatten
 from app.settings import Settings
@@ -52,11 +52,13 @@ def bring_in(
     now: datetime,
     is_dry_run: bool = False,
     places: Mapping[Path, str] | None = None,
+    closed_year_reason: str | None = None,
 ) -> Report:
     """Import a file and make the broker accounts of its gateways; the report holds the new passwords.
 
-    Raises Invalid with every bad row, Conflict when another change came in between, Unavailable when the database or
-    the broker does not answer. A dry run writes nothing and does not need the broker.
+    Raises Invalid with every bad row, Forbidden where a closed year is reached without a reason, Conflict when another
+    change came in between, Unavailable when the database or the broker does not answer. A dry run writes nothing and
+    does not need the broker.
     """
     codes = [gateway.code for enterprise in file.enterprises for gateway in enterprise.gateways]
     if codes and not is_dry_run:
@@ -64,7 +66,10 @@ def bring_in(
             pass
     report = Report(is_dry_run)
     with engine.connect() as connection, connection.begin() as transaction:
-        write(connection, file, report, actor=actor, now=now, settings=settings, places=places)
+        write(
+            connection, file, report, actor=actor, now=now, settings=settings, places=places,
+            closed_year_reason=closed_year_reason,
+        )  # fmt: skip
         enabled = registry_db.enabled_gateways(connection, codes)
         if is_dry_run:
             transaction.rollback()
@@ -83,8 +88,12 @@ def write(
     now: datetime,
     settings: Settings,
     places: Mapping[Path, str] | None = None,
+    closed_year_reason: str | None = None,
 ) -> None:
-    """Validate and write a file in the caller's transaction, and fill the report."""
+    """Validate and write a file in the caller's transaction, and fill the report.
+
+    What alters figures of a closed year takes a reason, as an edit there does (see app.intake.registry_closing).
+    """
     registry_db.lock(connection)
     records = flatten(file)
     gateways = [record.key[0] for record in records if record.kind == "gateway"]
@@ -95,6 +104,9 @@ def write(
     if breaches:
         raise refusal(breaches, places)
     plan = diff(records, registered)
+    years = registry_closing.check(
+        connection, plan, registered, now=now, reason=closed_year_reason, places=places or {}
+    )
     _fill(report, plan)
     try:
         ids = _apply(connection, plan, registered)
@@ -103,9 +115,11 @@ def write(
             f"the registry refuses this together with what is there: {error.orig}", detail_zh="与已登记内容冲突"
         ) from error
     registry_marks.mark(connection, plan, registered, ids, now)
-    counts = {"inserted": dict(report.inserted), "updated": dict(report.updated), "unchanged": dict(report.unchanged)}
+    detail: dict[str, Any] = {name: dict(getattr(report, name)) for name in ("inserted", "updated", "unchanged")}
+    if years:
+        detail["closed_years"] = dict.fromkeys(years, closed_year_reason)
     subject = file.enterprises[0].uscc if len(file.enterprises) == 1 else f"{len(file.enterprises)} enterprises"
-    access.record(connection, actor, "registry.import", subject, counts)
+    access.record(connection, actor, "registry.import", subject, detail)
 
 
 def _apply(connection: Connection, plan: Plan, registered: Registered) -> dict[tuple[str, Key], int]:

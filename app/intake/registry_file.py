@@ -184,7 +184,7 @@ def path_text(path: Path) -> str:
 
 def refusal(breaches: Sequence[Breach], places: Mapping[Path, str] | None = None) -> Invalid:
     """Return the error that lists every bad row; `places` names the file and line of rows that came from CSV."""
-    errors = [{"location": _place(path, places or {}), "message": message} for path, message in breaches]
+    errors = [{"location": place(path, places or {}), "message": message} for path, message in breaches]
     return Invalid(
         f"{len(errors)} entr{'y is' if len(errors) == 1 else 'ies are'} not right; nothing was written: see errors",
         detail_zh=f"{len(errors)} 处不合规则，未写入任何内容：见 errors",
@@ -192,7 +192,8 @@ def refusal(breaches: Sequence[Breach], places: Mapping[Path, str] | None = None
     )
 
 
-def _place(path: Path, places: Mapping[Path, str]) -> str:
+def place(path: Path, places: Mapping[Path, str]) -> str:
+    """Return where a path is in what was read: file and line by `places` where they are known, else the path."""
     for length in range(len(path), 0, -1):
         if path[:length] in places:
             rest = path_text(path[length:])

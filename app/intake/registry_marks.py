@@ -35,12 +35,13 @@ def mark(connection: Connection, plan: Plan, registered: Registered, ids: Ids, n
         stale.mark_many(connection, stage, wanted, cause=CAUSE)
 
 
-def _touched(plan: Plan, kind: str) -> list[Record | Change]:
+def touched_rows(plan: Plan, kind: str) -> list[Record | Change]:
+    """Return the new rows of a kind and those that changed in more than names."""
     changes = [c for c in plan.updates[kind] if not set(c.columns) <= NAMES_ONLY]
     return [*plan.inserts[kind], *changes]
 
 
-def _spans(touched: Record | Change, columns: tuple[str, str], horizon: Any) -> list[tuple[Any, Any]]:
+def covered_periods(touched: Record | Change, columns: tuple[str, str], horizon: Any) -> list[tuple[Any, Any]]:
     """Return the periods [from, to) that a row covers now and covered before; without end, up to the horizon."""
     start, end = columns
     if isinstance(touched, Record):
@@ -61,12 +62,12 @@ def _dated_rows(
     account: list[Row] = []
     outputs: list[Row] = []
     for kind in ("meter_installation", "point_assignment"):
-        for touched in _touched(plan, kind):
+        for touched in touched_rows(plan, kind):
             record = touched if isinstance(touched, Record) else touched.record
             point = registered["point"].get(record.key[:2])
             if point is None:
                 continue
-            spans = _spans(touched, ("from_at", "to_at"), horizon)
+            spans = covered_periods(touched, ("from_at", "to_at"), horizon)
             start, end = min(s for s, _ in spans), max(e for _, e in spans)
             start = min(start, end - HOUR)  # a final register alone lies at an instant
             rollup.append((point["gateway_id"], point["id"], start, end))
@@ -101,13 +102,15 @@ def _points(plan: Plan, registered: Registered, horizon: datetime) -> list[Row]:
 def _enterprises(plan: Plan, registered: Registered, horizon: datetime) -> list[Row]:
     """An enterprise that moved to another district or industry: all its gateways."""
     rows: list[Row] = []
-    for touched in _touched(plan, "enterprise_assignment"):
+    for touched in touched_rows(plan, "enterprise_assignment"):
         record = touched if isinstance(touched, Record) else touched.record
         enterprise = registered["enterprise"].get(record.key[:1])
         if enterprise is None:
             continue
         last = horizon.astimezone(UTC).date()
-        spans = [(day_start(s), min(day_start(e), horizon)) for s, e in _spans(touched, ("from_on", "to_on"), last)]
+        spans = [
+            (day_start(s), min(day_start(e), horizon)) for s, e in covered_periods(touched, ("from_on", "to_on"), last)
+        ]
         start, end = min(s for s, _ in spans), max(e for _, e in spans)
         gateways = [g for g in registered["gateway"].values() if g["enterprise_id"] == enterprise["id"]]
         rows += [(gateway["id"], None, start, end) for gateway in gateways]
@@ -116,7 +119,7 @@ def _enterprises(plan: Plan, registered: Registered, horizon: datetime) -> list[
 
 def _lines(plan: Plan, registered: Registered, ids: Ids, horizon: datetime) -> list[Row]:
     """Lines that changed, or whose enterprise's tree changed, are compared again from their first day."""
-    changed = {t.key if isinstance(t, Record) else t.record.key for t in _touched(plan, "production_line")}
+    changed = {t.key if isinstance(t, Record) else t.record.key for t in touched_rows(plan, "production_line")}
     moved = {c.record.key[0] for c in plan.updates["process_unit"] if "parent_id" in c.columns}
     keys = changed | {key for key in registered["production_line"] if key[0] in moved}
     rows: list[Row] = []

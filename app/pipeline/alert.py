@@ -34,7 +34,7 @@ def run(engine: Engine, now: datetime, settings: Settings) -> int:
 
 
 def judge_line(engine: Engine, now: datetime, settings: Settings) -> int:
-    """Judge the closed months of one marked line by every rule; return the marks taken, 0 when idle."""
+    """Judge the closed months (or years) of one marked line by every rule; return the marks taken, 0 when idle."""
     with engine.begin() as connection:
         claim = stale.claim(connection, STAGE)
         if claim is None:
@@ -43,9 +43,20 @@ def judge_line(engine: Engine, now: datetime, settings: Settings) -> int:
         if subject is not None:
             open_month = calendar.month_of(calendar.business_day(now))
             months = alerts.closed_months(connection, claim.subject_id, open_month)
+            years = _years(connection, claim.subject_id, months, open_month)
             for rule in alerts.rules(connection, LINE_RULES):
-                _judge_months(connection, rule, subject, months, now=now, settings=settings)
+                figures = months if years is None or rule.kind == "data_quality" else years
+                _judge_months(connection, rule, subject, figures, now=now, settings=settings)
         return len(claim.marks)
+
+
+def _years(
+    connection: Connection, line_id: int, months: Sequence[Mapping[str, Any]], open_month: date
+) -> list[dict[str, Any]] | None:
+    """The closed years of a line whose indicator is judged on a full year (PUE), None for one judged by the month."""
+    if not any(row["judged_on"] == "year" for row in months):
+        return None
+    return alerts.closed_years(connection, line_id, open_month.replace(month=1))
 
 
 def _judge_months(
@@ -248,7 +259,7 @@ def _month_facts(row: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("actual", "benchmark", "baseline", "ratio", "position")
     }
     return {
-        "period": row["period"].strftime("%Y-%m"),
+        "period": row["period"].strftime("%Y" if row["grain"] == "year" else "%Y-%m"),
         "product_zh": row["product_zh"],
         "product_en": row["product_en"],
         "unit": row["unit"],

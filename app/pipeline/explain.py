@@ -34,7 +34,8 @@ ENERGY_COLUMNS = (
     *("windows_received", "windows_estimated"),
 )
 RATIO_COLUMNS = (
-    *("actual", "energy", "output", "status", "ratio", "position", "reason", "is_provisional", "factor_set"),
+    *("actual", "energy", "output", "benchmark", "baseline", "status", "ratio", "position", "reason"),
+    *("is_provisional", "factor_set"),
     *("windows_expected", "windows_received", "windows_estimated"),
 )
 
@@ -52,15 +53,18 @@ def usage(connection: Connection, scope: Scope, point_id: int, grain: str, start
     chain: dict[str, Any] = {
         "installations": evidence.installations(*place),
         "assignments": evidence.assignments(*place),
+        "events": evidence.events(*place),
         "findings": evidence.findings(*place),
         "parts": _usage_parts(found.hours, grain) if found else [],
         "steps": [],
         "readings": [],
+        "has_more_readings": False,
         "revisions": _revisions(connection, "usage", grain, str(point_id), start),
     }
     if grain != "month":
         ends = [from_at, to_at, *(at for step in steps for at in (step.from_at, step.to_at))]
-        chain["readings"] = evidence.readings(connection, point_id, min(ends), max(ends), MOST_READINGS)
+        entries = evidence.readings(connection, point_id, min(ends), max(ends), MOST_READINGS + 1)
+        chain["readings"], chain["has_more_readings"] = entries[:MOST_READINGS], len(entries) > MOST_READINGS
         chain["steps"] = [_step(step, from_at, to_at) for step in steps]
     return _explanation(subject, grain, start, stored, derived) | chain
 
@@ -107,14 +111,17 @@ def ratio(connection: Connection, scope: Scope, line_id: int, month: date, now: 
     row = evidence.stored_row(connection, "ratio", keys)
     at = row["computed_at"] if row else now
     derived = benchmark.figures_of(connection, [(line, [month])], at, derive.energy_of_lines)[0][month]
-    outputs = evidence.output_rows(connection, line_id, line.output_kind, month, calendar.next_month(month))
-    days = sorted({output["period"] for output in outputs}) if all(o["grain"] == "day" for o in outputs) else []
+    made = (connection, line_id, line.output_kind, month, calendar.next_month(month))
+    outputs, metered = evidence.output_rows(*made), evidence.metered_outputs(*made)
+    days = _output_days(month, outputs, metered)
     rows = evidence.energy_rows(connection, line.process_unit_ids, "day" if days else "month", days or [month])
     return _explanation(subject, "month", month, _columns(row, RATIO_COLUMNS), _columns(derived, RATIO_COLUMNS)) | {
         "computed_at": row["computed_at"] if row else None,
         "indicator": evidence.indicator(connection, line.variant_key),
         "level": evidence.level(connection, derived["level_id"]),
+        "conditions": evidence.conditions(connection, line_id, month),
         "outputs": outputs,
+        "metered_outputs": metered,
         "parts": [
             {**part, "grain": "day" if days else "month", "sign": _sign(part, line.indicator.feedstock_counts)}
             for part in rows
@@ -122,6 +129,14 @@ def ratio(connection: Connection, scope: Scope, line_id: int, month: date, now: 
         ],
         "revisions": _revisions(connection, "ratio", "month", f"{line_id}:{line.variant_key}", month),
     }
+
+
+def _output_days(month: date, outputs: evidence.Rows, metered: evidence.Rows) -> list[date]:
+    """Return the days whose energy counts, as the benchmark stage chooses them; none for the whole month."""
+    if any(output["grain"] == "month" for output in outputs):
+        return []
+    days = {output["period"] for output in outputs} | {day["start"] for day in metered}
+    return sorted(days) if len(days) < (calendar.next_month(month) - month).days else []
 
 
 def total(connection: Connection, scope: Scope, question: energy_figures.Question) -> dict[str, Any]:
@@ -220,6 +235,7 @@ def _points(
             "code": names[point_id]["code"],
             "quantity": quantity,
             "assignments": evidence.assignments(connection, point_id, from_at, to_at),
+            "events": evidence.events(connection, point_id, from_at, to_at),
         }
         for point_id, quantity in quantities.items()
     ]

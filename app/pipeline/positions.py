@@ -148,6 +148,7 @@ def _row(
         "corrections": made["corrections"] or [],
         "measured_share": _share(made["windows_received"], made["windows_expected"]),
         "estimated_share": _share(made["windows_estimated"], made["windows_expected"]),
+        "missing_share": _missing_share(made),
         "computed_at": max(row["computed_at"] for row in rows),
     }
 
@@ -156,11 +157,16 @@ def _share(part: int | None, whole: int | None) -> str | None:
     return str(round_places(Fraction(part or 0, whole), 4)) if whole else None
 
 
+def _missing_share(made: Mapping[str, Any]) -> str | None:
+    expected, received, estimated = (made[f"windows_{name}"] or 0 for name in ("expected", "received", "estimated"))
+    return _share(max(expected - received - estimated, 0), expected)
+
+
 def _nothing() -> dict[str, Any]:
     names = (
         *_DECIMALS, *_LEVEL_FACTS, *_QUOTA_FACTS, "windows_expected", "windows_received", "windows_estimated",
-        "measured_share", "estimated_share", "factor_set", "computed_at", "level_confidence", "quota_grade",
-        "output_source",
+        "measured_share", "estimated_share", "missing_share", "factor_set", "computed_at", "level_confidence",
+        "quota_grade", "output_source",
     )  # fmt: skip
     return {
         **dict.fromkeys(names),
@@ -202,6 +208,9 @@ def _index(kind: str, rows: Sequence[Mapping[str, Any]], bases: Mapping[str, tup
         "index": plain(rules.index(parts)),
         "energy": plain(sum((Fraction(part[0]) for part in parts), Fraction(0))) if parts else None,
         "energy_at_benchmark": plain(sum(allowed, Fraction(0))) if parts else None,
+        "has_recalled_level": any(_is_recalled(row) for row in counted),
+        "level_editions": sorted({row["level_edition"] for row in counted if row["level_edition"]}),
+        **_basis(counted),
         "lines": [row["line_id"] for row in counted],
         "left_out": [{"line_id": line_id, "because": why} for line_id, why in left_out.items()],
     }
@@ -223,7 +232,18 @@ def sum_of_lines(rows: Sequence[Mapping[str, Any]], base_per_unit: Decimal) -> d
         "energy": plain(energy_sum) if counted else None,
         "output": plain(output) if counted else None,
         "is_provisional": any(row["is_provisional"] for row in counted),
+        **_basis(counted),
         "lines": [row["line_id"] for row in counted],
+    }
+
+
+def _basis(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a sum of lines rests on: the conversions used and the share that was measured."""
+    return {
+        "factor_sets": sorted({name for row in rows for name in (row["factor_set"] or "").split(" + ") if name}),
+        "measured_share": _share(
+            sum(row["windows_received"] or 0 for row in rows), sum(row["windows_expected"] or 0 for row in rows)
+        ),
     }
 
 
@@ -272,8 +292,14 @@ def _capacity_share(
         "lines": len(rows),
         "lines_by_status": {status.value: sum(row["status"] == status for row in rows) for status in Status},
         "lines_provisional": sum(row["is_provisional"] for row in rows),
+        "lines_with_recalled_level": sum(_is_recalled(row) for row in rows),
         "movers": _movers(rows, capacities, share.total) if unit else [],
     }
+
+
+def _is_recalled(row: Mapping[str, Any]) -> bool:
+    """Whether a line was judged by a level of which no public copy was read."""
+    return bool(row["level_confidence"] == "recalled")
 
 
 def _settled(row: Mapping[str, Any]) -> Status:
@@ -283,7 +309,7 @@ def _settled(row: Mapping[str, Any]) -> Status:
 def _movers(
     rows: Sequence[Mapping[str, Any]], capacities: Mapping[int, tuple[Decimal, str]], total: Fraction
 ) -> list[dict[str, Any]]:
-    """The lines that are not at the benchmark by distance times capacity, the largest first."""
+    """The lines that are not at the benchmark: those first that move the share most, of equals the nearest first."""
     found = []
     for row in rows:
         if row["actual"] is None or row["benchmark"] is None or _settled(row) is Status.AT_BENCHMARK:
@@ -291,9 +317,12 @@ def _movers(
         gap = benchmark.gap(Decimal(row["actual"]), Decimal(row["benchmark"]))
         distance = max(gap if row["direction"] == Direction.LOWER_IS_BETTER else -gap, Fraction(0))
         capacity = Fraction(capacities[row["line_id"]][0])
-        found.append((distance * capacity, row, distance, capacity))
-    found.sort(key=lambda one: (-one[0], one[1]["line_id"]))
-    names = ("enterprise_id", "enterprise_name_zh", "enterprise_name_en", "line_id", "line_code", "status", "unit")
+        found.append((capacity, distance, row))
+    found.sort(key=lambda one: (-one[0], one[1], one[2]["line_id"]))
+    names = (
+        *("enterprise_id", "enterprise_name_zh", "enterprise_name_en", "line_id", "line_code", "status", "unit"),
+        *("level_edition", "level_confidence"),
+    )
     return [
         {
             **{name: row[name] for name in names},
@@ -301,7 +330,6 @@ def _movers(
             "distance": plain(distance),
             "capacity": plain(capacity),
             "share_points": plain(capacity / total * 100),
-            "weight": plain(weight),
         }
-        for weight, row, distance, capacity in found
+        for capacity, distance, row in found
     ]

@@ -1,7 +1,7 @@
 """Validate days and months that the marks say are stale: findings with a fault clock, closed when the breach is gone.
 
-Marks come from the rollup, for published days whose usage changed, and from the clock, for every day when it is
-published: what never arrived changes nothing and leaves no other mark. Both are judged alike and as often as wanted.
+Marks come from the rollup, for published days whose usage changed, and from the clock, for every day and month when it
+is published: what never arrived changes nothing and leaves no other mark. Both are judged alike and as often as wanted.
 """
 
 from collections import defaultdict
@@ -60,7 +60,11 @@ def watch(engine: Engine, now: datetime) -> int:
         days = _published_since(stored.last_validated_day(connection), now)
         gateways = stored.gateways(connection) if days else []
         for day in days:
-            rows = [(gateway, None, *day_bounds(day)) for gateway in gateways]
+            month_end = validation.month_published_with(day)
+            # A month that was over before anybody watched is not asked for.
+            is_known = month_end is not None and stored.is_validated_day(connection, month_end)
+            handed = [month_end, day] if month_end is not None and is_known else [day]
+            rows = [(gateway, None, *day_bounds(one)) for one in handed for gateway in gateways]
             stale.mark_many(connection, "validate", rows, cause=CAUSE)
             findings.settle(connection, _judge_clocks(connection, day), now)
             stored.note_validated_day(connection, day, now)

@@ -264,6 +264,15 @@ class WarningRuleSet(Cited):
     rules: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalendarDay(Cited):
+    """A holiday, or a weekend day that is worked in its place, as the State Council announces them year by year."""
+
+    day: date
+    is_workday: bool
+    name_zh: str
+
+
 Row = TypeVar("Row")
 
 
@@ -277,16 +286,18 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
-_CONVERT: dict[Any, Callable[[str], Any]] = {
-    str: str,
-    str | None: _optional(str),
-    int | None: _optional(int),
-    Decimal: Decimal,
-    Decimal | None: _optional(Decimal),
-    date | None: _optional(date.fromisoformat),
-    bool: _flag,
-    tuple[str, ...] | None: _optional(lambda text: tuple(text.split("|"))),
-    dict[str, Any]: json.loads,
+# By a column's type: how a cell is read, and what a cell that cannot be read should have been.
+_CONVERT: dict[Any, tuple[Callable[[str], Any], str]] = {
+    str: (str, "text"),
+    str | None: (_optional(str), "text"),
+    int | None: (_optional(int), "a whole number such as 2025, or empty"),
+    Decimal: (Decimal, "a number such as 100 or -30.5"),
+    Decimal | None: (_optional(Decimal), "a number such as 100 or -30.5, or empty"),
+    date: (date.fromisoformat, "a date such as 2026-01-01"),
+    date | None: (_optional(date.fromisoformat), "a date such as 2026-01-01, or empty"),
+    bool: (_flag, "true or false"),
+    tuple[str, ...] | None: (_optional(lambda text: tuple(text.split("|"))), "keys with | between them"),
+    dict[str, Any]: (json.loads, "a JSON object"),
 }
 
 
@@ -322,10 +333,11 @@ def converted(record: Mapping[str, str | None], row_type: type[Any]) -> tuple[di
         if cell is None:
             faults.append((field.name, "the line is too short"))
             continue
+        convert, expected = _CONVERT[field.type]
         try:
-            values[field.name] = _CONVERT[field.type](cell)
-        except (ValueError, InvalidOperation) as error:
-            faults.append((field.name, f"{cell!r} is not {field.type}: {error}"))
+            values[field.name] = convert(cell)
+        except (ValueError, InvalidOperation):
+            faults.append((field.name, f"{cell!r} is not {expected}"))
     if values.get("confidence", "confirmed") not in CONFIDENCES:
         faults.append(("confidence", "confidence must be confirmed or recalled"))
     return values, faults
@@ -347,6 +359,7 @@ FILES: dict[str, tuple[str, type[Any]]] = {
     "key_unit_tier": ("key_unit_tiers.csv", KeyUnitTier),
     "carrier_class": ("carrier_classes.csv", CarrierClass),
     "warning_rule_set": ("warning_rule_sets.csv", WarningRuleSet),
+    "calendar_day": ("calendar_days.csv", CalendarDay),
     "rule": ("rules.csv", AlertRule),
 }
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 import sys
 import time
 import urllib.error
@@ -50,6 +51,11 @@ class Place:
     def key_file(self) -> Path:
         """The operator's key of this installation."""
         return secret_path(self.folder, "operator.key")
+
+    @property
+    def shell(self) -> Path:
+        """What a shell reads to have `nenghao` and this installation's settings."""
+        return secret_path(self.folder, "shell")
 
     @property
     def fleet(self) -> Path:
@@ -169,6 +175,15 @@ def _outsiders(place: Place) -> list[Child]:
     return [Child("receiver", [sim, *receiver], official), Child("fleet", [sim, *fleet], gateways)]
 
 
+def _write_shell(place: Place, env: Mapping[str, str]) -> None:
+    """Write the settings as a shell reads them, with the API's address and the operator's key."""
+    key = place.key_file.read_text().strip()
+    told = {**env, "NENGHAO_API": f"{place.address}/api/v1", "NENGHAO_API_KEY": key}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in told.items()]
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    write_atomically(place.shell, "\n".join([f"export PATH={programs}:$PATH", *lines, ""]))
+
+
 def _get(place: Place, path: str) -> object:
     request = urllib.request.Request(place.address + path)  # noqa: S310 - our own loopback address
     if place.key_file.exists():
@@ -200,6 +215,7 @@ def _greeting(place: Place) -> str:
   API docs   {place.address}/docs        接口文档
   key        {place.key_file.read_text().strip()}
              sign in with it, or send it as `Authorization: Bearer …`
+  shell      . {place.shell}   (then `nenghao --help`; $NENGHAO_API, $NENGHAO_API_KEY)
   notices    {logs / "receiver.log"}   (what the simulated official reads)
   gateways   {logs / "fleet.log"}
   stop       Ctrl-C   (a second `make run` keeps the data, `make clean` removes it)
@@ -255,6 +271,7 @@ def run(folder: Path) -> None:
         servers_up_at = time.monotonic()
         env = _environment(place, servers)
         _prepare(supervisor, place, env)
+        _write_shell(place, env)
         with supervisor.step("API, ingest and worker"):
             for child in _service(place, env):
                 supervisor.start(child)

@@ -7,7 +7,8 @@ values takes one index. A fault of the whole message has no index. Items are jud
 good ones with them.
 """
 
-from ingest.payload.decoding import decode, decode_state, digest, one_reading_message
+from ingest.payload.decoding import decode, decode_state, digest
+from ingest.payload.excerpts import excerpts
 from ingest.payload.instants import instant_at, instant_us
 from ingest.payload.messages import (
     EPOCH_PATTERN,
@@ -44,7 +45,7 @@ __all__ = [
     "digest",
     "encode_ack",
     "encode_request",
+    "excerpts",
     "instant_at",
     "instant_us",
-    "one_reading_message",
 ]

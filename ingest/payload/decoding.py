@@ -15,12 +15,10 @@ from ingest.payload.messages import (
     MAX_SEQ,
     MAX_STEP_S,
     QUALITIES,
-    QUALITY_NAMES,
     Fault,
     Gone,
     Message,
     PayloadError,
-    Reading,
     StateReport,
 )
 
@@ -31,7 +29,7 @@ _EPOCH_IN_RAW = re.compile(rb'"epoch"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 _SEQ_IN_RAW = re.compile(rb'"seq"\s*:\s*([0-9]{1,16})\b')
 
 
-class _Ambiguous:
+class Ambiguous:
     """An object in which a key occurs twice: which one was meant cannot be known."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
@@ -42,7 +40,7 @@ def decode(raw: bytes, zone: tzinfo) -> Message | Gone:
     """Decode a message of a data lane; timestamps without an offset are local in `zone`. Raises PayloadError."""
     if len(raw) > MAX_BYTES:
         raise _refusal(raw, "too_large", f"{len(raw)} bytes; at most {MAX_BYTES}")
-    document = _parse(raw)
+    document = parse(raw)
     if not isinstance(document, dict):
         raise _refusal(raw, "invalid_message", "the message is no object with each key once")
     epoch, seq = document.get("epoch"), document.get("seq")
@@ -57,7 +55,7 @@ def decode(raw: bytes, zone: tzinfo) -> Message | Gone:
 
 def decode_state(raw: bytes, zone: tzinfo) -> StateReport:
     """Decode a message of the state topic. Raises PayloadError."""
-    document = _parse(raw) if len(raw) <= MAX_BYTES else None
+    document = parse(raw) if len(raw) <= MAX_BYTES else None
     state = document.get("state") if isinstance(document, dict) else None
     if not isinstance(document, dict) or state not in ("online", "offline"):
         raise PayloadError("invalid_message", 'state must be "online" or "offline"')
@@ -74,20 +72,6 @@ def digest(raw: bytes) -> bytes:
     return hashlib.sha256(_SENT_AT.sub(b"", raw, count=1)).digest()
 
 
-def one_reading_message(message: Message, reading: Reading) -> bytes:
-    """Return a message with this reading alone, for quarantine: it can be run again once its fault is mended."""
-    code, ts_us, value, quality, rev, _ = reading
-    at = instant_at(ts_us)
-    item = {
-        "point": code,
-        "ts": at.isoformat() if at else None,
-        "value": value,
-        "quality": QUALITY_NAMES[quality],
-        "rev": rev,
-    }
-    return _alone(message, "readings", item) or b"{}"
-
-
 def _refusal(raw: bytes, reason: str, detail: str) -> PayloadError:
     epoch, seq = _EPOCH_IN_RAW.search(raw), _SEQ_IN_RAW.search(raw)
     number = int(seq[1]) if seq else None
@@ -99,7 +83,8 @@ def _refusal(raw: bytes, reason: str, detail: str) -> PayloadError:
     )
 
 
-def _parse(raw: bytes) -> Any:
+def parse(raw: bytes) -> Any:
+    """Return a message as JSON holds it, an object in which a key occurs twice as Ambiguous. Raises PayloadError."""
     try:
         text = raw.decode()
         try:
@@ -121,7 +106,7 @@ def _parse_strictly(text: str) -> Any:
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
     parsed = dict(pairs)
-    return parsed if len(parsed) == len(pairs) else _Ambiguous(pairs)
+    return parsed if len(parsed) == len(pairs) else Ambiguous(pairs)
 
 
 def _bounded_int(digits: str) -> int | float:
@@ -162,18 +147,19 @@ def _decode_content(raw: bytes, document: dict[str, Any], message: Message, zone
         raise _refusal(raw, "invalid_message", "readings and series must be arrays")
     if "readings" not in document and "series" not in document:
         raise _refusal(raw, "invalid_message", "neither readings nor series")
-    size = len(readings) + sum(_series_length(one) for one in series)
+    size = len(readings) + sum(series_length(one) for one in series)
     if size > MAX_READINGS:
         raise _refusal(raw, "too_large", f"{size} readings; at most {MAX_READINGS}")
     _take_items(message, readings, zone)
     index = len(readings)
     for one in series:
         _take_series(message, one, index, zone)
-        index += _series_length(one)
+        index += series_length(one)
     return message
 
 
-def _series_length(series: Any) -> int:
+def series_length(series: Any) -> int:
+    """Return how many indexes a member of `series` takes."""
     values = series.get("values") if isinstance(series, dict) else None
     return max(1, len(values)) if isinstance(values, list) else 1
 
@@ -196,20 +182,19 @@ def _take_items(message: Message, items: list[Any], zone: tzinfo) -> None:
             quality = QUALITIES[item.get("quality", "good")]
             append((code, instant_us(item["ts"], zone), number, quality, rev, index))
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError):
-            message.faults.append(_item_fault(message, item, index, zone))
+            message.faults.append(_item_fault(item, index, zone))
 
 
-def _item_fault(message: Message, item: Any, index: int, zone: tzinfo) -> Fault:
-    raw = _alone(message, "readings", item)
+def _item_fault(item: Any, index: int, zone: tzinfo) -> Fault:
     if not isinstance(item, dict):
-        return Fault(index, "invalid_item", "no object with each key once", raw)
+        return Fault(index, "invalid_item", "no object with each key once")
     wrong = _what_is_wrong(item, item.get("value"), item.get("ts"), zone)
-    return _fault(index, wrong or ("invalid_item", "not understood"), raw, item, _ts_us(item.get("ts"), zone))
+    return _fault(index, wrong or ("invalid_item", "not understood"), item, _ts_us(item.get("ts"), zone))
 
 
-def _fault(index: int, wrong: tuple[str, str], raw: bytes, item: dict[str, Any], ts_us: int | None = None) -> Fault:
+def _fault(index: int, wrong: tuple[str, str], item: dict[str, Any], ts_us: int | None = None) -> Fault:
     code = item.get("point")
-    return Fault(index, *wrong, raw, code if isinstance(code, str) else None, ts_us)
+    return Fault(index, *wrong, code if isinstance(code, str) else None, ts_us)
 
 
 def _what_is_wrong(item: dict[str, Any], value: Any, ts: Any, zone: tzinfo) -> tuple[str, str] | None:  # noqa: PLR0911 - a ladder
@@ -247,12 +232,11 @@ def _ts_us(text: object, zone: tzinfo) -> int | None:
 
 def _take_series(message: Message, series: Any, first_index: int, zone: tzinfo) -> None:
     if not isinstance(series, dict):
-        raw, detail = _alone(message, "series", series), "a series is an object with each key once"
-        message.faults.append(Fault(first_index, "invalid_item", detail, raw))
+        message.faults.append(Fault(first_index, "invalid_item", "a series is an object with each key once"))
         return
-    wrong = _what_is_wrong_with_series(series, zone)
+    wrong = what_is_wrong_with_series(series, zone)
     if wrong is not None:
-        message.faults.append(_fault(first_index, wrong, _alone(message, "series", series), series))
+        message.faults.append(_fault(first_index, wrong, series))
         return
     code, start_us, step_us = series["point"], instant_us(series["start"], zone), series["step_s"] * 1_000_000
     quality, rev = QUALITIES[series.get("quality", "good")], series.get("rev", 0)
@@ -266,28 +250,14 @@ def _take_series(message: Message, series: Any, first_index: int, zone: tzinfo) 
             at = instant_at(ts_us)
             item = {"point": code, "ts": at.isoformat() if at else None, "value": value}
             item |= {key: series[key] for key in ("quality", "rev") if key in series}
-            message.faults.append(_item_fault(message, item, index, zone))
+            message.faults.append(_item_fault(item, index, zone))
 
 
-def _what_is_wrong_with_series(series: dict[str, Any], zone: tzinfo) -> tuple[str, str] | None:
+def what_is_wrong_with_series(series: dict[str, Any], zone: tzinfo) -> tuple[str, str] | None:
+    """Return why a series is refused as a whole, as (reason, detail), or None."""
     step = series.get("step_s")
     if not isinstance(series.get("values"), list):
         return "invalid_item", "values must be an array"
     if type(step) is not int or not 1 <= step <= MAX_STEP_S:
         return "invalid_item", f"step_s must be a whole number from 1 to {MAX_STEP_S}"
     return _what_is_wrong(series, 0, series.get("start"), zone)
-
-
-def _alone(message: Message, part: str, item: Any) -> bytes:
-    """Return a message with this item alone; empty where it cannot be written again (nested too deeply)."""
-    envelope = json.dumps({"epoch": message.epoch, "seq": message.seq})[:-1]
-    try:
-        return f'{envelope}, "{part}": [{_dumps(item)}]}}'.encode()
-    except (RecursionError, ValueError, TypeError):
-        return b""
-
-
-def _dumps(item: Any) -> str:
-    if isinstance(item, _Ambiguous):
-        return "{" + ", ".join(f"{json.dumps(key)}: {_dumps(value)}" for key, value in item.pairs) + "}"
-    return json.dumps(item)

@@ -38,12 +38,11 @@ class PayloadError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an item (or, without index, a message) is refused; `raw` is a message with this item alone."""
+    """Why an item (or, without index, a message) is refused."""
 
     index: int | None
     reason: str
     detail: str
-    raw: bytes
     point_code: str | None = None
     ts_us: int | None = None
 

@@ -83,7 +83,7 @@ class Prepared:
         """Refuse the message as a whole: nothing of it is stored but its raw bytes."""
         self.receipt_id = None
         self.readings, self.rows, self.storage_faults = [], [], []
-        self.faults = [Fault(None, reason, detail, self.arrival.raw)]
+        self.faults = [Fault(None, reason, detail)]
         self.forget_result()
 
     def forget_result(self) -> None:

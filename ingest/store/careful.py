@@ -5,6 +5,7 @@ is classified by app.domain.reception and kept in `reading_override`. Rows that 
 halving, each half in a savepoint, and quarantined.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from app.domain.reception import CHANGES_VALUE, STORED, Entry, Reception, classify
+from app.domain.reception import CHANGES_VALUE, FIRST_EDIT_RANK, STORED, Entry, Reception, classify
 from ingest import payload
 from ingest.payload import Ack, Fault
 from ingest.store import rows, writing
@@ -124,10 +125,8 @@ def _settle(connection: Connection, arriving: Sequence[Row]) -> list[Reception |
 
 
 def _storage_fault(prepared: Prepared, position: int, error: psycopg.Error) -> Fault:
-    reading = prepared.readings[position]
-    message = payload.Message(prepared.epoch or "", prepared.seq or 0, None)
-    raw = payload.one_reading_message(message, reading)
-    return Fault(reading[5], "storage_error", error.diag.message_primary or str(error), raw, reading[0], reading[1])
+    code, ts_us, *_, index = prepared.readings[position]
+    return Fault(index, "storage_error", error.diag.message_primary or str(error), code, ts_us)
 
 
 def _receive(connection: Connection, arriving: Sequence[Row]) -> list[Reception]:
@@ -139,22 +138,26 @@ def _receive(connection: Connection, arriving: Sequence[Row]) -> list[Reception]
     entries = [_entry(row, prepared.readings[position][4]) for row, prepared, position in arriving]
     taken = sorted({key for key, _ in entries if key not in inserted})
     known, originals = _load_known(connection, taken, _SELECT_READINGS)
-    if len(known) < len(taken):
+    if len(originals) < len(taken):
         raise errors.SerializationFailure("a reading was there when it was inserted again, and gone when it was read")
     doubtful = sorted({key for key, entry in entries if key in known and entry not in known[key]})
     if doubtful:  # lock them, so that writers of one instant see each other's entries, and look again
         current, _ = _load_known(connection, doubtful, _LOCK_READINGS)
         known |= current
+    times = Counter(key for key, _ in entries)
+    edits = _load_overrides(connection, sorted(key for key in inserted if times[key] > 1))
     receptions: list[Reception] = []
     overrides: list[tuple[bytes, int]] = []
     for (row, _, _), (key, entry) in zip(arriving, entries, strict=True):
         entries_known = known.setdefault(key, set())
         reception = classify(entry, entries_known)
         receptions.append(reception)
+        sent = [other for other in entries_known if other.rank < FIRST_EDIT_RANK]
         if reception is Reception.FIRST:
             originals[key] = row
-        elif reception in STORED and len(entries_known) == 1:
-            overrides.append((originals[key], next(iter(entries_known)).rank))  # the first one joins the rest
+            entries_known |= edits.get(key, set())  # a manual value that was there before it counts, whatever follows
+        elif reception in STORED and len(sent) == 1:
+            overrides.append((originals[key], sent[0].rank))  # the first one joins the rest
         if reception in STORED:
             entries_known.add(entry)
             if entry.rank or reception is not Reception.FIRST:
@@ -182,10 +185,22 @@ def _load_known(
     for point_id, ts_us, value, quality, receipt_id in connection.execute(readings_sql, [points, instants, *bounds]):
         known[point_id, ts_us] = {Entry(0, value, quality)}
         originals[point_id, ts_us] = rows.pack(point_id, ts_us, value, quality, receipt_id)
+    for key, entries in _load_overrides(connection, keys).items():
+        # Where people alone entered something, the first arrival has no entry of its own yet; else it is among them.
+        is_manual = all(entry.rank >= FIRST_EDIT_RANK for entry in entries)
+        known[key] = entries | known.get(key, set()) if is_manual else entries
+    return known, originals
+
+
+def _load_overrides(connection: Connection, keys: Sequence[Key]) -> dict[Key, set[Entry]]:
+    """Return the entries of those instants that have any in `reading_override`."""
+    if not keys:
+        return {}
+    columns = [point_id for point_id, _ in keys], [payload.instant_at(ts_us) for _, ts_us in keys]
     overridden: dict[Key, set[Entry]] = {}
-    for point_id, ts_us, *entry in connection.execute(_SELECT_OVERRIDES, [points, instants]):
+    for point_id, ts_us, *entry in connection.execute(_SELECT_OVERRIDES, columns):
         overridden.setdefault((point_id, ts_us), set()).add(Entry(*entry))
-    return known | overridden, originals
+    return overridden
 
 
 def _note(

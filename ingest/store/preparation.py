@@ -1,6 +1,6 @@
 """From an arrival to rows: decode, look up, judge against the registry. No input or output."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -24,7 +24,7 @@ def prepare(arrival: Arrival, gateway: Gateway | None, receipt_id: int) -> Prepa
     """Decode an arrival and turn its good readings into rows; everything else becomes faults."""
     prepared = Prepared(arrival, gateway, payload.digest(arrival.raw))
     try:
-        decoded = payload.decode(arrival.raw, _zone(gateway.zone) if gateway else BUSINESS_ZONE)
+        decoded = payload.decode(arrival.raw, zone_of(gateway))
     except payload.PayloadError as error:
         prepared.epoch, prepared.seq = error.epoch, error.seq
         prepared.refuse(error.reason, error.detail)
@@ -59,11 +59,11 @@ def _look_up(prepared: Prepared, message: Message, gateway: Gateway, receipt_id:
             keep(reading)
             revisions |= rev
         else:
-            faults.append(_fault(message, reading, point, gateway))
+            faults.append(_fault(reading, point, gateway))
     prepared.has_revisions = revisions > 0
 
 
-def _fault(message: Message, reading: Reading, point: tuple[int, int] | None, gateway: Gateway) -> Fault:
+def _fault(reading: Reading, point: tuple[int, int] | None, gateway: Gateway) -> Fault:
     code, ts_us, *_, index = reading
     if point is None:
         reason, detail = "unknown_point", f"no point {code[:64]!r} at gateway {gateway.code}"
@@ -73,7 +73,12 @@ def _fault(message: Message, reading: Reading, point: tuple[int, int] | None, ga
         reason, detail = "before_installation", f"first installation {first.isoformat() if first else 'missing'}"
     else:
         reason, detail = "in_future", "more than 10 minutes after it was received"
-    return Fault(index, reason, detail, payload.one_reading_message(message, reading), code, ts_us)
+    return Fault(index, reason, detail, code, ts_us)
+
+
+def zone_of(gateway: Gateway | None) -> tzinfo:
+    """Return the zone of timestamps without an offset."""
+    return _zone(gateway.zone) if gateway else BUSINESS_ZONE
 
 
 @lru_cache(maxsize=64)

@@ -6,10 +6,15 @@ from ingest.store.arrivals import Arrival, Outcome
 from ingest.store.ladder import Store
 
 ROWS_AT_ONCE = 200
+# A row holds up to a whole message: live messages do not wait for more than about two such.
+ITEMS_AT_ONCE = 10_000
 
 _REQUESTED = """
-    SELECT id, gateway_code, lane, raw FROM quarantine
-    WHERE release_requested_at IS NOT NULL AND released_at IS NULL ORDER BY id LIMIT %s
+    SELECT id, gateway_code, lane, raw FROM (
+        SELECT id, gateway_code, lane, raw, sum(item_count) OVER (ORDER BY id) - item_count AS items_before
+        FROM (SELECT * FROM quarantine WHERE release_requested_at IS NOT NULL AND released_at IS NULL
+              ORDER BY id LIMIT %s) AS requested
+    ) AS counted WHERE items_before < %s ORDER BY id
 """
 _RELEASED = """
     UPDATE quarantine SET released_at = %s, release_receipt_id = %s, release_note = %s
@@ -28,7 +33,7 @@ def release_requested(store: Store, *, limit: int = ROWS_AT_ONCE) -> list[Outcom
     Raises StoreUnavailableError.
     """
     with store.translated() as connection:
-        requested = connection.execute(_REQUESTED, [limit]).fetchall()
+        requested = connection.execute(_REQUESTED, [limit, ITEMS_AT_ONCE]).fetchall()
     if requested:
         store.forget_registry()  # the operator has just mended it
     return [_release(store, *row) for row in requested]

@@ -14,8 +14,7 @@ import psycopg
 
 from app.domain import receipt_rows
 from ingest import payload
-from ingest.payload import Fault
-from ingest.store import rows
+from ingest.store import quarantine, rows
 from ingest.store.arrivals import Prepared
 from ingest.store.gaps import close_lost
 
@@ -23,10 +22,6 @@ COPY_READING = "COPY reading (point_id, ts, value, quality, receipt_id) FROM STD
 _COPY_RECEIPT = """
     COPY receipt (id, gateway_id, epoch, lane, seq, message_digest, rows_digest, rows_copy, accepted, duplicate,
                   disputed, rejected, sent_at, received_at, committed_at) FROM STDIN
-"""
-_COPY_QUARANTINE = """
-    COPY quarantine (gateway_code, gateway_id, lane, epoch, seq, item_index, point_code, ts, reason, detail, raw,
-                     receipt_id, received_at) FROM STDIN
 """
 _COPY_STALE = "COPY stale (stage, subject_id, point_id, from_at, to_at) FROM STDIN"
 _INSERT_OVERRIDE = """
@@ -76,9 +71,7 @@ def write_beside(connection: Connection, batch: Sequence[Prepared], committed_at
     if fresh:
         fresh.sort(key=lambda prepared: prepared.identity)
         copy(connection, _COPY_RECEIPT, "".join(_receipt_line(one, committed_at) for one in fresh).encode())
-    quarantined = [(prepared, fault) for prepared in batch if not prepared.repeated for fault in prepared.all_faults()]
-    if quarantined:
-        _copy_quarantine(connection, quarantined)
+    quarantine.write(connection, [prepared for prepared in batch if not prepared.repeated])
     marks = _mark_lines(fresh)
     if marks:
         copy(connection, _COPY_STALE, "".join(marks).encode())
@@ -91,13 +84,6 @@ def copy(connection: Connection, statement: str, data: bytes) -> None:
     """Run a COPY … FROM STDIN with all its data."""
     with connection.cursor() as cursor, cursor.copy(statement) as stream:
         stream.write(data)
-
-
-def clean(text: str | None, limit: int = 200) -> str | None:
-    """Return a text that PostgreSQL can hold: no NUL, no lone surrogate, not too long."""
-    if text is None:
-        return None
-    return text[:limit].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def _receipt_line(prepared: Prepared, committed_at: datetime) -> str:
@@ -114,29 +100,6 @@ def _receipt_line(prepared: Prepared, committed_at: datetime) -> str:
         f"{rows_copy}\t{prepared.accepted}\t{prepared.duplicate}\t{prepared.disputed}\t{rejected}\t"
         f"{sent_at}\t{prepared.arrival.received_at.isoformat()}\t{committed_at.isoformat()}\n"
     )
-
-
-def _copy_quarantine(connection: Connection, quarantined: Sequence[tuple[Prepared, Fault]]) -> None:
-    with connection.cursor() as cursor, cursor.copy(_COPY_QUARANTINE) as stream:
-        for prepared, fault in quarantined:
-            arrival, gateway = prepared.arrival, prepared.gateway
-            stream.write_row(
-                (
-                    clean(arrival.gateway_code, 80),
-                    gateway.gateway_id if gateway else None,
-                    arrival.lane,
-                    prepared.epoch,
-                    prepared.seq,
-                    fault.index,
-                    clean(fault.point_code, 64),
-                    payload.instant_at(fault.ts_us),
-                    fault.reason,
-                    clean(fault.detail, 500),
-                    fault.raw or arrival.raw,
-                    prepared.receipt_id,
-                    arrival.received_at,
-                )
-            )
 
 
 def _mark_lines(fresh: Sequence[Prepared]) -> list[str]:

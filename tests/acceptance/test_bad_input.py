@@ -85,7 +85,7 @@ def _quarantined(city: Installation, gateway: str) -> dict[str, int]:
     items = city.get(f"/api/v1/quarantine?gateway={gateway}&limit=200")["items"]
     counts: dict[str, int] = {}
     for item in items:
-        counts[item["reason"]] = counts.get(item["reason"], 0) + 1
+        counts[item["reason"]] = counts.get(item["reason"], 0) + item["item_count"]
     return counts
 
 

@@ -1,6 +1,7 @@
 """`make run` ends every process it started, and a second one finds the data of the first."""
 
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -55,6 +56,11 @@ def test_ctrl_c_and_sigterm_leave_nothing_and_the_data_stays(city: Installation)
     city.start()
     assert time.monotonic() - begun < SECOND_START_S
     assert _ratios(city) == before
+    asked = subprocess.run(
+        ["bash", "-ec", f". {city.folder}/secrets/shell; nenghao verify; curl -sf $NENGHAO_API/../../health/ready"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert asked.returncode == 0, asked.stdout + asked.stderr
     started = city.everything()
     assert city.stop(signal.SIGTERM) == 0
     assert _alive(started) == []

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import ingest, ratios, rollup, yardsticks
+from tests.bench import ingest, notice, query, ratios, rollup, yardsticks
 from tests.bench.measurement import Bench, Measurement
 
 MEASUREMENTS: dict[str, Callable[[Bench], Measurement]] = {
@@ -23,6 +23,8 @@ MEASUREMENTS: dict[str, Callable[[Bench], Measurement]] = {
     "ingest_single": ingest.ingest_single,
     "rollup": rollup.rolled,
     "ratios": ratios.ratios,
+    "notice": notice.notice,
+    "usage_query": query.usage_query,
 }
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 import psycopg
 from sqlalchemy import Engine
 
+from app import worker
 from app.db import engine as engine_module
 from app.intake import reference_load
 from app.pipeline import benchmark
@@ -79,6 +80,7 @@ def ratios(bench: Bench) -> Measurement:
     Output is reported by the day, as enterprises do; `monthly_reports` says the same of one report a month. The
     yardstick reads the rows that ratios are made of, and computes and compares nothing.
     """
+    worker.collect_rarely()  # as the worker does
     monthly, daily = _measured(bench, "month"), _measured(bench, "day")
     figures = ENTERPRISES * MONTHS
     conditions: dict[str, object] = {

@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from app.db import stale
+from app.db.figures.energy import Question, total
+from app.db.scope import CITY
 from app.domain import calendar
 from app.pipeline import account
 from tests.integration import accounting_city as city
@@ -136,6 +138,28 @@ def test_a_point_that_moves_counts_once_in_every_hour(engine, plant):
         account.run(engine, city.NOVEMBER_5)
     assert [row["quantity"] for row in rows(engine, "energy_hour", plant.kiln_id)] == [1, 2, 4]
     assert [row["quantity"] for row in rows(engine, "energy_hour", plant.plant_id)] == [8]
+
+
+def test_what_is_made_and_used_inside_is_not_counted_twice(engine, plant):
+    """Power from waste heat: the kiln's recovery is deducted, the plant's use of it counts: bought power remains."""
+    with engine.begin() as connection:
+        for code, unit_id, flow, inside, kwh in (
+            ("BUY", plant.plant_id, "in", True, "1000"),  # at the gate
+            ("WHP", plant.kiln_id, "recovered", True, "500"),
+            ("USE", plant.plant_id, "in", True, "400"),  # of the kiln's own power; the rest is sold
+            ("FAN", plant.kiln_id, "in", False, "300"),  # behind the gate's meter
+        ):
+            point_id = city.add_point(connection, plant, code, process_unit_id=unit_id, flow=flow, in_boundary=inside)
+            city.use(connection, point_id, OCT_1, [kwh])
+    for unit_id in (plant.kiln_id, plant.plant_id):
+        city.mark_account(engine, unit_id, OCT_1, OCT_1 + HOUR)
+        account.run(engine, city.NOVEMBER_5)
+    question = Question("month", date(2026, 10, 1), date(2026, 11, 1), plant.enterprise_id)
+    with engine.connect() as connection:
+        found = total(connection, CITY, question)
+    # 1,000 bought less 100 that left the works: sold energy is deducted, energy used inside counts once.
+    assert D(found["equivalent_kgce"]) == (1000 + 400 - 500) * D("0.1229")
+    assert D(found["co2_kg"]) == 900 * D("0.6796")
 
 
 def test_feedstock_has_no_combustion_and_a_missing_factor_stays_empty(engine, plant):

@@ -153,8 +153,41 @@ def test_a_recalled_level_opens_no_violation_unless_switched_on(engine, settings
     bold = Settings(database_url=database_url, recalled_levels_open_violations=True)
     judge(engine, bold, line_id=plant.line_id)
     assert [row["state"] for row in alerts(engine)] == ["open"]
+    (told,) = [payload["data"] for payload in payloads(engine)]
+    assert told["level"]["confidence"] == "recalled"
+    assert "水平值出处待核" in told["text_zh"]
+    assert "The level is not confirmed." in told["text_en"]
     judge(engine, settings, line_id=plant.line_id)
     assert [(row["state"], row["reason"]) for row in alerts(engine)] == [("resolved", "level_is_recalled")]
+
+
+def test_a_data_centre_is_judged_on_a_full_year(engine, settings):
+    city.load_reference(engine)
+    months = [date(2026, month, 1) for month in range(1, 13)]
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE efficiency_level SET confidence = 'confirmed'"))
+        centre = city.add_plant(connection, variant_key="data-centre-pue")
+        power = city.add_point(connection, centre, "E1")
+        for month in months:
+            hours = city.use_month(connection, power, month, "160")  # 1.6 against a baseline of 1.5
+            connection.execute(
+                text(
+                    "INSERT INTO output (line_id, kind, grain, period, revision, value, unit, reported_by)"
+                    " VALUES (:l, 'it_electricity', 'month', :m, 1, :v, 'kWh', 'test')"
+                ),
+                {"l": centre.line_id, "m": month, "v": hours * 100},
+            )
+    bounds = calendar.month_bounds(months[0])[0], calendar.month_bounds(months[-1])[1]
+    for now, told in ((bounds[1] - timedelta(hours=1), []), (bounds[1] + timedelta(days=9), ["2026"])):
+        city.mark_account(engine, centre.kiln_id, *bounds)
+        with engine.begin() as connection:
+            stale.mark(connection, "benchmark", centre.line_id, *bounds, cause="month_closed")
+        city.settle(engine, now)
+        judge(engine, settings, now, line_id=centre.line_id)
+        opened = [payload["data"] for payload in payloads(engine) if payload["type"] == "alert.opened"]
+        assert [data["period"] for data in opened] == told
+    (data,) = opened
+    assert (data["rule"], data["actual"], data["baseline"]) == ("below_baseline", "1.6", "1.5")
 
 
 def test_bad_data_opens_a_data_alert_after_it_has_lasted_and_never_a_violation(engine, settings, plant):

@@ -138,3 +138,12 @@ def test_a_cookie_works_for_reading_and_not_for_another_sites_changes(site: Site
         assert client.post(path, json={"note": "x"}, headers=headers).status_code == 403
     same = client.post(path, json={"note": "x"}, headers={"Origin": "http://testserver"})
     assert same.status_code == 200
+
+
+def test_a_misspelt_filter_does_not_answer_for_everything(site: Site) -> None:
+    client = site.client("regulator")
+    refused = client.get("/api/v1/ratios", params={"month": "2026-09", "line": 1})
+    assert (refused.status_code, refused.json()["type"]) == (422, "/problems/invalid")
+    assert [one["location"] for one in refused.json()["errors"]] == [["query", "line"], ["query", "month"]]
+    assert "from_month" in refused.json()["detail"]
+    assert site.client().get("/api/v1/ratios", params={"month": "2026-09"}).status_code == 401

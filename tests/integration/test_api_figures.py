@@ -190,6 +190,13 @@ def test_quarantine_receipts_and_release(site: Site) -> None:
     assert page["items"][0]["raw_head"] == '{"point": "E009"}\ufffd\ufffd'
     released = client.post("/api/v1/quarantine/release", json={"gateway_code": site.a.gateway_code})
     assert (released.status_code, released.json()["requested"], released.json()["pending"]) == (202, 1, 1)
+    with site.engine.begin() as connection:  # the rest of the readings of a row count one by one
+        connection.execute(text("UPDATE quarantine SET item_count = 96 WHERE release_requested_at IS NULL"))
+    page = client.get("/api/v1/quarantine").json()
+    assert [(r["items"], r["waiting"]) for r in page["by_reason"]] == [(97, 97)]
+    assert sorted(item["item_count"] for item in page["items"]) == [1, 96]
+    released = client.post("/api/v1/quarantine/release", json={"reason": "unknown_point"})
+    assert (released.json()["requested"], released.json()["pending"]) == (96, 97)
     assert client.post("/api/v1/quarantine/release", json={}).status_code == 422
     receipts = client.get(
         "/api/v1/receipts", params={"gateway": site.a.gateway_code, "epoch": "e1", "seq": 7, "lane": "live"}

@@ -48,6 +48,7 @@ def test_example_7_1(region: Region) -> None:
     assert row["ahead_points"].startswith("4.01095")
     assert (row["projection_method"], row["projected_tce"][:10]) == ("linear_by_days", "27022.0994")
     assert (row["is_provisional"], row["reason"]) == (False, None)
+    assert row["factor_sets"] == ["set"]
 
 
 def test_feedstock_and_new_renewables_do_not_use_a_budget_up(region: Region) -> None:

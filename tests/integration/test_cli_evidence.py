@@ -93,6 +93,9 @@ def test_a_logged_head_must_stand(
     assert nenghao("verify")[0] == 0  # the tail is merely not sealed yet, as far as the database tells
     status, out, _ = nenghao("verify", "--heads", str(log))
     assert (status, out.count("head_differs: link 3 was ")) == (1, 2)
+    log.write_text("another log\n")
+    status, _, said = nenghao("verify", "--heads", str(log))
+    assert (status, "holds no chain head" in said) == (1, True)
 
 
 def test_old_readings_are_shown_then_dropped(nenghao: Nenghao, site: Site) -> None:

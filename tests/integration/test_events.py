@@ -1,5 +1,6 @@
 """Events entered late, through the API and the real stages: what they repair, what stays, what is refused."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -265,6 +266,30 @@ def test_bad_events_are_refused_clearly_and_nothing_is_written(works: Works) -> 
     assert_nothing_written(works)
 
 
+def test_what_retention_dropped_is_not_changed_by_an_event(works: Works) -> None:
+    """Raw registers are gone: figures of then cannot be computed again, and would differ from the registry for ever."""
+    plain(works)
+    covers = {"from": city.START.isoformat(), "to": START.isoformat(), "receipts": []}
+    with works.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO seal (gateway_id, chain_no, kind, covers, digest, committed_at, sealed_at) VALUES"
+                " (:g, 1, 'tombstone', CAST(:covers AS jsonb), '', :n, :n)"
+            ),
+            {"g": works.plant.gateway_id, "covers": json.dumps(covers), "n": ENTERED},
+        )
+        connection.execute(text("DELETE FROM reading WHERE ts < :at"), {"at": START + 8 * QUARTER})
+    for kind, stated in (("meter_correction", {"multiplier": "8"}), ("replacement", REPLACEMENT)):
+        refused = works.enter(kind, EXCHANGED, **stated)
+        assert refused.status_code == 422, refused.text
+        assert "dropped by retention" in refused.json()["detail"]
+    assert_nothing_written(works)
+    # Where it counts is decided by the hours, which stay.
+    assert works.enter("move", EXCHANGED, process_unit="plant").status_code == 200
+    works.settle()
+    assert {unit for unit, at in works.energy() if at >= EXCHANGED} == {works.plant.plant_id}
+
+
 def test_an_event_without_a_meter_then_is_refused(works: Works) -> None:
     with works.engine.begin() as connection:
         connection.execute(text("UPDATE meter_installation SET to_at = :at"), {"at": EXCHANGED})
@@ -329,6 +354,18 @@ def test_a_closed_year_takes_a_reason(works: Works) -> None:
     with works.engine.connect() as connection:
         (detail,) = connection.execute(text("SELECT detail FROM audit WHERE action = 'event.replacement'")).one()
     assert detail["closed_year_reason"] == "court order 2027-7"
+
+
+def test_a_move_as_the_year_turns_leaves_the_closed_year_alone(works: Works) -> None:
+    plain(works)
+    with works.engine.begin() as connection:
+        site.insert_readings(connection, works.point_id, [(datetime(2027, 2, 1, tzinfo=UTC), 900.0, 0)])
+    works.now = datetime(2027, 4, 1, tzinfo=UTC)
+    turn = datetime(2026, 12, 31, 16, tzinfo=UTC)  # midnight of 1 January in Tianjin
+    assert works.enter("move", turn - HOUR, process_unit="plant").status_code == 403
+    assert works.enter("replacement", turn, **REPLACEMENT).status_code == 403  # the last register of the year
+    answer = works.enter("move", turn, process_unit="plant")
+    assert answer.status_code == 200, answer.text
 
 
 def test_a_correction_of_a_meter_that_measured_nothing_in_closed_years_takes_no_reason(works: Works) -> None:

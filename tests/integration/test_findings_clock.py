@@ -79,6 +79,18 @@ def test_findings_of_metering_get_a_clock_and_keep_it(engine: Engine, plant: sit
     assert one_finding(engine, "reset") == before
 
 
+def test_a_rollover_is_noted_and_has_no_clock(engine: Engine, plant: site.Site) -> None:
+    with engine.begin() as connection:
+        point_id = site.add_point(connection, plant, "E001", installations=[{"digits": 5}])
+        read_day(connection, plant, point_id, DAY, first=99_950.0)
+        connection.execute(text("UPDATE reading SET value = value - 100000 WHERE value >= 100000"))
+    settle(engine, noon_after(DAY))
+    finding = one_finding(engine, "rollover")
+    assert (finding["due_on"], finding["closed_at"], "calendar" in finding["detail"]) == (None, None, False)
+    with engine.connect() as connection:
+        assert site.table(connection, "usage_day", point_id)[DAY][0] == 96  # it is counted
+
+
 @pytest.fixture
 def client(engine: Engine, database_url: str, plant: site.Site) -> TestClient:
     with engine.begin() as connection:

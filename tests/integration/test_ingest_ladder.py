@@ -226,26 +226,28 @@ def test_bad_readings_do_not_take_good_ones_with_them(site: Site, store: Store) 
     ]
     expected = {1: "before_installation", 2: "in_future", 3: "unknown_point", 4: "bad_timestamp", 5: "in_future"}
     assert counts(commit(store, arrival(GATEWAY, 1, readings))[0]) == (2, 0, 0, list(expected.items()))
-    assert site.query("SELECT item_index, reason FROM quarantine ORDER BY 1") == list(expected.items())
+    assert site.query("SELECT item_index, reason, item_count FROM quarantine ORDER BY 1") == [
+        (1, "before_installation", 1), (2, "in_future", 2), (3, "unknown_point", 1), (4, "bad_timestamp", 1)
+    ]  # fmt: skip
 
 
 def test_release_brings_readings_in_once_the_registry_is_right(site: Site, store: Store) -> None:
     commit(store, arrival(GATEWAY, 1, [reading(0, 1, point="new"), reading(1, 2, point="new"), reading(0, 3)]))
     commit(store, Arrival("gw-later", 0, arrival(GATEWAY, 9, [reading(5, 5)]).raw, RECEIVED_AT))
     site.query("UPDATE quarantine SET release_requested_at = now(), release_requested_by = 'me'")
-    assert len(release_requested(store)) == 3
+    assert len(release_requested(store)) == 2
     still = site.query("SELECT release_requested_at, released_at, release_note FROM quarantine ORDER BY id")
-    assert still == [(None, None, "unknown_point")] * 2 + [(None, None, "unknown_gateway")]
+    assert still == [(None, None, "unknown_point"), (None, None, "unknown_gateway")]
     point_id = add_point(site, GATEWAY, "new")
     site.query("UPDATE quarantine SET release_requested_at = now()")
     release_requested(store)
     assert site.query("SELECT value FROM reading WHERE point_id = %s ORDER BY ts", point_id) == [(1.0,), (2.0,)]
     released = site.query("SELECT released_at IS NOT NULL, release_receipt_id IS NOT NULL FROM quarantine ORDER BY id")
-    assert released == [(True, True), (True, True), (False, False)]
+    assert released == [(True, True), (False, False)]
     site.query("UPDATE quarantine SET released_at = NULL, release_requested_at = now() WHERE reason = 'unknown_point'")
     release_requested(store)  # as after a crash between the commit and its note
     assert site.count("reading") == 3
-    assert site.count("receipt") == 3
+    assert site.count("receipt") == 2
 
 
 def test_two_writers_of_the_same_messages_store_them_once(site: Site) -> None:

@@ -108,6 +108,7 @@ def test_measured_energy_proposes_a_tier(region: Region) -> None:
     ]  # fmt: skip
     assert (shown[partial.uscc]["is_whole_year"], shown[partial.uscc]["measured_share"]) == (False, "0.8")
     assert shown[large.uscc]["is_whole_year"] is True
+    assert shown[large.uscc]["factor_sets"] == ["set"]
     assert [tier["at_least_tce"] for tier in found["tiers"]] == ["5000", "10000", "500000"]
     assert all(tier["source"] and tier["confidence"] == "confirmed" for tier in found["tiers"])
 

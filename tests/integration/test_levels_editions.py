@@ -121,6 +121,18 @@ def test_as_of_and_citations_tell_the_editions_apart(engine: Engine, plant: city
     assert {(row["level_edition"], row["benchmark"], row["status"]) for row in then} == {
         ("2021/2023", "100", "between")
     }
+    # A period over both editions keeps that of its first month; one that begins under the second is judged by it.
+    spans = {
+        (grain, month): client.get("/api/v1/ratios/period", params={"grain": grain, "month": month}).json()["items"][0]
+        for grain, month in (
+            ("year_to_date", "2026-08"), ("year", "2026-08"), ("rolling_12_months", "2026-08"),
+            ("rolling_12_months", "2027-06"), ("quarter", "2026-06"), ("quarter", "2026-08"),
+        )
+    }  # fmt: skip
+    assert [(row["level_edition"], row["benchmark"], row["level_valid_from"]) for row in spans.values()] == [
+        *[("2021/2023", "100", None)] * 3, ("second", "90", "2026-06-15"), ("2021/2023", "100", None),
+        ("second", "90", "2026-06-15"),
+    ]  # fmt: skip
     explained = client.get("/api/v1/explain/ratio", params={"line_id": plant.line_id, "period": "2026-07"}).json()
     assert explained["level"]["edition"] == "second"
     levels_at = [
@@ -194,7 +206,7 @@ def test_a_bad_row_changes_nothing_and_all_bad_rows_are_listed(
     found = {(e["location"], e["message"].split(":")[0]) for e in refused.value.extra["errors"]}
     lines = {location.split(",")[0] for location, _ in found}
     assert lines == {f"line {n}" for n in (3, 4, 5, 6, 7, 8, 9, 10)}
-    assert ("line 4, benchmark", "'nine' is not decimal.Decimal | None") in found
+    assert ("line 4, benchmark", "'nine' is not a number such as 100 or -30.5, or empty") in found
     assert ("line 6, source", "say where the figures come from") in found
     assert ("line 6, edition", "say which edition this is") in found
     assert ("line 6, valid_to", "2026-06-01 is not after valid_from 2026-06-15") in found

@@ -52,6 +52,27 @@ def test_the_ranking_of_2025_is_the_same_in_2027(region: Region) -> None:
     assert (later["district_code"], later["industry_code"], later["key_unit_tier"]) == (JIZHOU, "3110", None)
 
 
+def test_old_periods_keep_their_district_in_the_list_of_ratios_too(region: Region) -> None:
+    works = add_works(region, 1)
+    for period in (MONTH, date(2026, 2, 1)):
+        add_ratio(region, works, period, "107")
+    move(region, works, date(2026, 2, 10), JIZHOU, "3011")
+    rows = region.get("/ratios")["items"]  # type: ignore[index]
+    assert [(row["period"], row["district_code"]) for row in rows] == [
+        ("2026-02-01", JIZHOU), ("2025-11-01", DONGLI),
+    ]  # fmt: skip
+    assert [row["period"] for row in region.get("/ratios", district=DONGLI)["items"]] == ["2025-11-01"]  # type: ignore[index]
+
+
+def test_peers_and_ranked_lines_say_when_their_level_is_recalled(region: Region) -> None:
+    confirmed, recalled = add_works(region, 1), add_works(region, 2, industry_code="6450", variant=PUE)
+    add_ratio(region, confirmed, YEAR, "107", grain="year")
+    add_ratio(region, recalled, YEAR, "1.58", grain="year", variant=PUE)
+    for asked, confidence in (({"domain": 15}, "confirmed"), ({"domain": None, "variant": PUE}, "recalled")):
+        found = ranking(region, **asked)
+        assert [row["level_confidence"] for row in (*found["ranked"], *found["peers"])] == [confidence] * 2
+
+
 def test_distance_to_the_benchmark_and_peers(region: Region) -> None:
     for number, actual, output in ((1, "117.4", "150000"), (2, "98.477", "98500"), (3, "107", "1500")):
         add_ratio(region, add_works(region, number), MONTH, actual, output=output)
@@ -69,6 +90,7 @@ def test_distance_to_the_benchmark_and_peers(region: Region) -> None:
     table = region.csv("/ranking", domain=15, month="2025-11")
     assert len(table) == 5
     assert {"rank", "distance_tce", "key_unit_tier", "left_out_because"} <= set(table[0].split(","))
+    assert "corrections" not in table[0]  # a list is no cell
 
 
 def test_negative_levels_rank_rightly(region: Region) -> None:

@@ -20,6 +20,15 @@ def test_a_second_load_changes_nothing(connection: Connection) -> None:
     assert stamps == [NOW]
 
 
+def test_a_day_that_an_operator_brought_in_stays(connection: Connection) -> None:
+    reference_load.load(connection, NOW)
+    connection.execute(text("UPDATE calendar_day SET is_workday = true, source = 'city' WHERE day = '2026-10-01'"))
+    reports = {report.table: report for report in reference_load.load(connection, NOW)}
+    assert (reports["calendar_day"].inserted, reports["calendar_day"].updated) == (0, 0)
+    day = connection.execute(text("SELECT is_workday, source FROM calendar_day WHERE day = '2026-10-01'")).one()
+    assert tuple(day) == (True, "city")
+
+
 def test_a_level_that_is_put_right_stands_beside_its_first_version(connection: Connection) -> None:
     reference_load.load(connection, NOW)
     connection.execute(text("UPDATE efficiency_level SET baseline = 115 WHERE variant_key = :v"), {"v": CLINKER})

@@ -52,8 +52,8 @@ def _write(connection: Connection, point_id: int, value: int | None) -> None:
 
 
 def _shown(connection: Connection, point_id: int, as_of: datetime | None) -> Decimal | None:
-    found = usage.steps(connection, [point_id], "day", DAY, DAY + timedelta(days=1), as_of)
-    return Decimal(str(found[0].quantity)) if found else None
+    found = usage.series(connection, [point_id], "day", DAY, DAY + timedelta(days=1), as_of)
+    return Decimal(str(found[point_id].steps[DAY].quantity)) if found else None
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -127,6 +127,7 @@ def test_measured_years_belong_to_the_district_of_each_month(region: Region) -> 
     assert (found["base"]["counted_tce"], found["now"]["counted_tce"]) == ("960", "648")
     assert (found["base"]["feedstock_tce"], found["now"]["feedstock_tce"]) == ("96", "72")
     assert found["reduction_pct"] == "32.5"
+    assert found["now"]["factor_sets"] == found["base"]["factor_sets"] == ["set"]
     assert progress(region, year=2025)["reason"] == "no_factor"  # no equal value was loaded for these carriers
     whole = progress(region, CITY_CODE, year=2025, conversion="equivalent")
     assert whole["now"]["counted_tce"] == "864"
@@ -189,10 +190,19 @@ def test_coal_and_non_fossil_share_from_carriers(region: Region) -> None:
         add_energy(region, works, "month", month, coal_kgce, quantity=str(int(coal_kgce) * 1000 // 714.3).split(".")[0])
         add_energy(region, works, "month", month, "971.4", carrier="coke", quantity="1000")
         add_energy(region, works, "month", month, biofuel, carrier="biofuel", quantity="1")
+    # One month of 2025 beside one of 2020 is no year beside a year.
+    rows = region.get("/structure", base_year=2020, year=2025, conversion="equivalent")
+    found = {row["code"]: row for row in rows}[DONGLI]  # type: ignore[union-attr, index]
+    assert (found["coal_t"], found["coal_reduction_pct"], found["reason"]) == ("90", None, "incomplete_year")
+    assert found["non_fossil_rise_points"] is None
+    for year in (2020, 2025):
+        for month in (date(year, number, 1) for number in range(1, 13) if number != 6):
+            add_energy(region, works, "month", month, "0")
     rows = region.get("/structure", base_year=2020, year=2025, conversion="equivalent")
     assert isinstance(rows, list)
     found = {row["code"]: row for row in rows}[DONGLI]
     assert (found["coal_base_t"], found["coal_t"], found["coal_reduction_pct"]) == ("100", "90", "10")  # coke apart
+    assert (found["reason"], found["non_fossil_rise_points"][:4]) == (None, "5.66")
     assert found["non_fossil_base_share_pct"].startswith("6.459831")  # 5,000 of 77,401.4
     assert found["non_fossil_share_pct"].startswith("12.119")
     city = {row["code"]: row for row in rows}[CITY_CODE]

@@ -59,6 +59,21 @@ def test_nothing_at_all_is_incomplete_too(engine: Engine, plant: site.Site) -> N
     assert [row[3] for row in found(engine)] == [DAY, DAY + timedelta(days=1), DAY + timedelta(days=2)]
 
 
+def test_a_month_is_judged_when_it_is_published_though_none_of_its_days_changes(
+    engine: Engine, plant: site.Site
+) -> None:
+    with engine.begin() as connection:
+        site.add_point(connection, plant, "E001")
+    months = []
+    for day in (OCTOBER + timedelta(days=29 + n) for n in range(7)):  # 30 October to 5 November, a worker that runs on
+        settle(engine, noon_after(day))
+        months.append([row[3] for row in found(engine) if row[2] == "month"])
+    assert months == [[]] * 5 + [[OCTOBER]] * 2  # the 4th is closed at noon of the 5th: October is published
+    with engine.connect() as connection:
+        detail = connection.execute(text("SELECT detail FROM finding WHERE grain = 'month'")).scalar_one()
+    assert (detail["expected"], detail["received"]) == (31 * 96, 0)
+
+
 def test_judging_again_makes_no_second_finding_and_keeps_the_clock(engine: Engine, plant: site.Site) -> None:
     with engine.begin() as connection:
         site.add_point(connection, plant, "E001")

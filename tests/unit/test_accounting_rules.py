@@ -176,6 +176,10 @@ def test_a_fuel_uses_one_coefficient_for_both_totals_and_its_edition_by_date():
         D("0.7100"), "GB/T 2589-2008", True,
     )  # fmt: skip
     assert not now.is_co2_provisional
+    # An edition that ended and that no other follows is no longer in force from that day on.
+    ended = accounting.FactorTables(COAL[3:4], [], UNITS, accounting.EMISSION_SETS)
+    found = [accounting.conversion_on(coal, ended, day).factor_set for day in (date(2021, 3, 31), date(2021, 4, 1))]
+    assert found == ["GB/T 2589-2008", accounting.NO_FACTOR_SET]
 
 
 def test_a_measured_heating_value_goes_before_the_annex_in_its_month_alone():

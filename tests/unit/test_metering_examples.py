@@ -18,6 +18,7 @@ from app.domain.metering import (
     usage_hours,
     windows_in_service,
 )
+from app.domain.metering.hours import round_ratio
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)
@@ -139,6 +140,38 @@ def test_split_is_rounded_at_the_hour_edge_then_differenced() -> None:
         Decimal("0.333333"),
         Decimal("0.666667"),
     ]
+
+
+def test_a_split_is_rounded_to_the_nearest_half_away_from_zero() -> None:
+    point = meter()
+    readings = [Reading(START + timedelta(minutes=40), Decimal(0)), Reading(START + timedelta(minutes=70), Decimal(1))]
+    assert [h.quantity for h in usage_hours(point, judge(point, readings).steps)] == [
+        Decimal("0.666667"),
+        Decimal("0.333333"),
+    ]
+    assert [round_ratio(*ratio) for ratio in ((1, 2), (3, 2), (-1, 2), (-3, 2), (1, 3), (-2, 3))] == [
+        1,
+        2,
+        -1,
+        -2,
+        0,
+        -1,
+    ]
+
+
+def test_windows_of_an_hour_are_no_more_than_it_has() -> None:
+    """22.5 minutes measured are one and a half windows, 37.5 estimated two and a half: two and two."""
+    at = [START, START + timedelta(minutes=22.5), START + timedelta(minutes=60)]
+    (hour,) = usage_hours(meter(), judge(meter(), [Reading(t, Decimal(i)) for i, t in enumerate(at)]).steps)
+    assert (hour.windows_expected, hour.windows_received, hour.windows_estimated) == (4, 2, 2)
+
+
+@pytest.mark.parametrize(("minutes", "is_same"), [(7, True), (8, False), (10, False), (15, False)])
+def test_a_tag_off_by_under_half_an_interval_means_the_nearest_one(minutes: int, is_same: bool) -> None:
+    point = Meter(Signal.INTERVAL, (Installation(START),))
+    readings = [Reading(START, Decimal(1)), Reading(START + timedelta(minutes=minutes), Decimal(2))]
+    assert [f.reason for f in judge(point, readings).findings] == [Reason.OVERLAPPING_INTERVAL] * is_same
+    assert total(point, readings) == (1 if is_same else 3)
 
 
 def test_faster_sampling_gives_no_more_windows_than_expected() -> None:

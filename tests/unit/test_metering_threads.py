@@ -92,6 +92,18 @@ CASES = {
     "Koenkk/zigbee2mqtt#8272": Case("99990 99998 3 12", "22", {Reason.ROLLOVER}, {"digits": 5}),
     "Koenkk/zigbee2mqtt#8272 without registered digits": Case("99990 99998 3 12", "17", {Reason.RESET}),
     "AlexxIT/SonoffLAN#1610": Case("90000 90010 10 20", "20", {Reason.RESET}, {"digits": 5, "rated_load": RATED}),
+    "home-assistant/core#60341 again and again": Case(
+        "500 510 0 511 0 512 0 513 0 514 520", "20", {Reason.DROPPED_TO_ZERO}
+    ),
+    "home-assistant/core#59491 between two levels": Case(
+        "500 510 7 511 7 512 7 520 530", "30", {Reason.BACKWARD_STEP, Reason.IMPLAUSIBLE_JUMP}
+    ),
+    # Too long to say which of the two levels is the meter's: nothing is claimed across it.
+    "home-assistant/core#59491 between two levels for hours": Case(
+        "500 510 7 511 7 512 7 513 7 520 530", "20", {Reason.BACKWARD_STEP, Reason.IMPLAUSIBLE_JUMP}
+    ),
+    "andrew-blake/melcloudhome#54, a young meter": Case("2 20 35", "33"),
+    "Lamarqe/ha_openems#50 without the zero at the end": Case("5.01 5.11 5.1 5.12", "0.11", {Reason.JITTER}),
     "mclare/grizzl_e-for-HA#43": Case("44 45 0 0 0 0 7 14", "15", {Reason.RESET}),
 }
 
@@ -139,6 +151,14 @@ def test_finding_of_a_left_out_reading_says_what_it_was() -> None:
     (finding,) = judge(meter_of({}), readings_of("88000 88010 0 88030")).findings
     assert (finding.from_at, finding.to_at) == (START + 2 * QUARTER, START + 2 * QUARTER)
     assert finding.detail == {"count": 1, "value": "0"}
+
+
+def test_steps_of_one_hour_that_the_load_cannot_have_drawn_are_one_finding() -> None:
+    readings = readings_of("0 200 400 600 800 1000")
+    first, second = judge(meter_of({"rated_load": RATED}), readings).findings
+    assert (first.from_at, first.to_at) == (START, START + 4 * QUARTER)
+    assert first.detail == {"from_value": "0", "to_value": "800", "count": 4}
+    assert (second.from_at, second.detail) == (START + 4 * QUARTER, {"from_value": "800", "to_value": "1000"})
 
 
 def test_readings_that_do_not_count_leave_findings() -> None:

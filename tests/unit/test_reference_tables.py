@@ -34,7 +34,9 @@ def test_every_file_reads_and_is_not_empty(name: str) -> None:
 def test_a_wrong_cell_is_named(tmp_path: Path) -> None:
     text = (tables.FOLDER / "units.csv").read_text(encoding="utf-8").replace("MWh,MWh,kWh,1000,", "MWh,MWh,kWh,lots,")
     (tmp_path / "units.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(tables.ReferenceError, match=r"units.csv line 4, column canonical_per_unit: 'lots'"):
+    with pytest.raises(
+        tables.ReferenceError, match=r"units.csv line 4, column canonical_per_unit: 'lots' is not a number"
+    ):
         tables.read("units.csv", tables.UnitOfMeasure, tmp_path)
 
 
@@ -140,6 +142,7 @@ def test_valid_from_is_only_where_the_source_states_a_date() -> None:
     stated = {
         "standard_coal_factor": {"GB/T 2589-2020": "2021-04-01"},
         "warning_rule_set": {"2021Q1": "2021-03-31", "2021H1": "2021-06-30"},  # ends of the periods they graded
+        "calendar_day": {"2025": "2024-11-12", "2026": "2025-11-04"},  # days of the announcements
         "level_correction": {"GB 21256-2025": "2026-07-01"},
         "quota_limit": {"GB 21256-2025": "2026-07-01", "GB 21341-2022": "2024-01-01", "GB 40879-2021": "2022-11-01"},
     }
@@ -149,6 +152,17 @@ def test_valid_from_is_only_where_the_source_states_a_date() -> None:
             names = ("factor_set", "standard", "key", "edition")
             standard = next((getattr(row, n) for n in names if hasattr(row, n)), None)
             assert str(dated or "") == stated.get(name, {}).get(standard, ""), row
+
+
+def test_working_days_of_2025_and_2026_add_up() -> None:
+    """What the announcements count, and the law's 13 days (全国年节及纪念日放假办法, 2024): the rest is worked back."""
+    for year, off, worked in ((2025, 28, 5), (2026, 33, 6)):
+        days = [row for row in tables.table("calendar_day") if row.day.year == year]
+        holidays = [row.day for row in days if not row.is_workday]
+        back = [row.day for row in days if row.is_workday]
+        assert (len(holidays), len(back)) == (off, worked)
+        assert all(day.weekday() >= 5 for day in back)
+        assert sum(day.weekday() < 5 for day in holidays) - len(back) == 13
 
 
 def test_every_carrier_has_its_factors() -> None:

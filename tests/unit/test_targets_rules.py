@@ -84,6 +84,9 @@ def test_the_rule_set_is_chosen_by_the_end_of_the_graded_period():
     assert key(date(2021, 6, 30)) == "2021H1"
     assert key(date(2025, 12, 31)) == "2021H1"
     assert key(date(2020, 12, 31)) is None
+    ended = warning.RuleSet("ended", (), None, date(2021, 6, 30))
+    assert warning.in_force([ended], date(2021, 6, 29)) == ended
+    assert warning.in_force([ended], date(2021, 6, 30)) is None
 
 
 def test_a_rule_set_with_a_measure_and_no_bound_is_refused():

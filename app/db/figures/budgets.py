@@ -60,6 +60,7 @@ def _standing(energy: EnergyOfDays | None, renewables: Any, budget_tce: Any, thr
         "days_over": days_over, "days_in_year": days_in_year, "days_with_energy": energy.days if energy else 0,
         "measured_share": _share(energy), "new_renewables_tce": plain(renewables),
         "feedstock_tce": plain(energy.feedstock_tce) if energy else None,
+        "factor_sets": energy.factor_sets if energy else [],
         "time_pct": plain(Fraction(days_over, days_in_year) * 100),
     }  # fmt: skip
     missing = _why_missing(energy)

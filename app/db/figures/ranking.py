@@ -40,22 +40,27 @@ class Question:
     as_of: datetime | None = None
 
 
-def ranking(connection: Connection, scope: Scope, question: Question) -> dict[str, list[dict[str, Any]]]:
+def ranking(
+    connection: Connection, scope: Scope, question: Question, figures: Sequence[dict[str, Any]] | None = None
+) -> dict[str, list[dict[str, Any]]]:
     """Return `ranked` lines, best first, `left_out` ones with the reason, and `peers`: each variant's group figures.
+
+    `figures`: the lines' figures of the period, where they are not to be read as they stand in the table.
 
     Order: position (1 at the benchmark, 0 at the baseline, the same for every product and for negative levels), then
     the ratio for lines whose level has no two distinct values. Provisional figures are never ranked.
     """
-    rows = _rows(connection, scope, question)
+    if figures is None:
+        figures = _stored(connection, scope, question)
+    rows = _placed(connection, figures, question)
     counted = [row for row in rows if _left_out_because(row) is None]
     ranked = [{"rank": rank, **row} for rank, row in peers.ranks(sorted(counted, key=_order), _rank_key)]
     left_out = [{**row, "left_out_because": reason} for row in rows if (reason := _left_out_because(row))]
     return {"ranked": ranked, "left_out": left_out, "peers": _groups(ranked)}
 
 
-def _rows(connection: Connection, scope: Scope, question: Question) -> list[dict[str, Any]]:
-    """Return the lines of the period with what their enterprises were then, as far as they are asked for."""
-    rows = ratios.list_ratios(
+def _stored(connection: Connection, scope: Scope, question: Question) -> list[dict[str, Any]]:
+    return ratios.list_ratios(
         connection,
         scope,
         limit=MOST_ROWS,
@@ -66,6 +71,10 @@ def _rows(connection: Connection, scope: Scope, question: Question) -> list[dict
         domain_no=question.domain_no,
         as_of=question.as_of,
     )
+
+
+def _placed(connection: Connection, rows: Sequence[dict[str, Any]], question: Question) -> list[dict[str, Any]]:
+    """Return the lines of the period with what their enterprises were then, as far as they are asked for."""
     standings = _standings(connection, {row["enterprise_id"] for row in rows}, question)
     weights = _kgce_per_output_unit(connection, {row["variant_key"] for row in rows}, question.period)
     placed = [{**row, **standings[row["enterprise_id"]]} for row in rows]
@@ -160,7 +169,16 @@ def _groups(ranked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _group(variant_key: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    shared = ("product_zh", "product_en", "indicator_zh", "unit", "benchmark", "baseline", "level_edition")
+    shared = (
+        "product_zh",
+        "product_en",
+        "indicator_zh",
+        "unit",
+        "benchmark",
+        "baseline",
+        "level_edition",
+        "level_confidence",
+    )
     actuals = sorted(Fraction(row["actual"]) for row in rows)
     if Direction(rows[0]["direction"]) is Direction.HIGHER_IS_BETTER:
         actuals.reverse()

@@ -11,6 +11,9 @@ from app.db.figures.sums import (
     ESTIMATED_SHARE,
     LATEST_RATIO,
     MEASURED_SHARE,
+    MISSING_SHARE,
+    RATIO_LAST_DAY,
+    assignment_on,
     exact,
 )
 from app.db.scope import Scope
@@ -30,7 +33,7 @@ COLUMNS = (
     " CASE WHEN x.line_id IS NULL THEN 'not_computed' ELSE x.reason END AS reason,"
     " coalesce(x.is_provisional, true) AS is_provisional,"
     " x.windows_expected, x.windows_received, x.windows_estimated,"
-    f" {MEASURED_SHARE} AS measured_share, {ESTIMATED_SHARE} AS estimated_share,"
+    f" {MEASURED_SHARE} AS measured_share, {ESTIMATED_SHARE} AS estimated_share, {MISSING_SHARE} AS missing_share,"
     " x.factor_set, coalesce(x.has_recalled_factor, false) AS has_recalled_factor, x.computed_at,"
     " s.edition AS level_edition, s.source AS level_source, x.level_confidence, s.valid_from AS level_valid_from,"
     " s.referenced_standard AS level_referenced_standard,"
@@ -39,12 +42,12 @@ COLUMNS = (
 )
 
 
-def tables(ratio: str, join: str = "JOIN") -> str:
-    """Return the tables behind COLUMNS over ratio rows `x`."""
+def tables(ratio: str, join: str = "JOIN", assignment: str = CURRENT_ASSIGNMENT) -> str:
+    """Return the tables behind COLUMNS over ratio rows `x`; `assignment` says of which day the district `c` is."""
     return (
         "production_line l JOIN process_unit u ON u.id = l.process_unit_id"
-        f" JOIN enterprise e ON e.id = u.enterprise_id CROSS JOIN {CURRENT_ASSIGNMENT} c"
-        f" {join} {ratio} ON x.line_id = l.id"
+        " JOIN enterprise e ON e.id = u.enterprise_id"
+        f" {join} {ratio} ON x.line_id = l.id CROSS JOIN {assignment} c"
         " JOIN catalogue_variant v ON v.variant_key = coalesce(x.variant_key, l.variant_key)"
         " LEFT JOIN efficiency_level s ON s.id = x.level_id LEFT JOIN quota_limit q ON q.id = x.quota_limit_id"
     )
@@ -66,11 +69,15 @@ def list_ratios(
     status: str | None = None,
     as_of: datetime | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the ratio rows of periods that begin in [start, end), newest first; months also as known at `as_of`."""
+    """Return the ratio rows of periods that begin in [start, end), newest first; months also as known at `as_of`.
+
+    The district is that of each period's last day: an enterprise that moved keeps its past where it was.
+    """
+    of_period = tables(source("ratio", "x", as_of), "JOIN", assignment_on(RATIO_LAST_DAY))
     rows = connection.execute(
         text(
             f"SELECT {COLUMNS}, d.name_zh AS district_name_zh, d.name_en AS district_name_en"
-            f" FROM {tables(source('ratio', 'x', as_of), 'JOIN')} LEFT JOIN district d ON d.code = c.district_code"
+            f" FROM {of_period} LEFT JOIN district d ON d.code = c.district_code"
             f" WHERE x.grain = :grain AND {scope.enterprises_sql()}"
             " AND (CAST(:start AS date) IS NULL OR x.period >= :start)"
             " AND (CAST(:end AS date) IS NULL OR x.period < :end)"

@@ -7,9 +7,11 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import SIGNED, district_on
+from app.db.figures.sums import FACTOR_SETS, SIGNED, district_on
 from app.db.scope import Scope
+from app.domain.benchmark import COMPLETENESS_MIN
 
+MONTHS = 12
 _LAST_DAY = "(x.month + interval '1 month' - interval '1 day')::date"
 # The region of a row: the district in which the enterprise is on the month's last day, and the city over all.
 _REGIONS = f"""
@@ -31,6 +33,12 @@ class MeasuredYear:
     months: int
     windows_expected: int
     windows_received: int
+    factor_sets: list[str]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the year has all its months and 90 % of their windows: else it is too low to be compared."""
+        return self.months == MONTHS and self.windows_received >= COMPLETENESS_MIN * self.windows_expected
 
 
 def energy_of_years(connection: Connection, scope: Scope, years: Sequence[int], conversion: str) -> list[MeasuredYear]:
@@ -45,7 +53,7 @@ def energy_of_years(connection: Connection, scope: Scope, years: Sequence[int], 
             f" CASE WHEN count(*) = count({column}) THEN sum({SIGNED} * {column}) * 0.001 END,"
             f" coalesce(sum({column}) FILTER (WHERE x.flow = 'feedstock'), 0) * 0.001,"
             " count(DISTINCT e.id), count(DISTINCT x.month), sum(x.windows_expected)::bigint,"
-            f" sum(x.windows_received)::bigint {_REGIONS}"
+            f" sum(x.windows_received)::bigint, {FACTOR_SETS} {_REGIONS}"
             f" WHERE extract(year FROM x.month) = ANY(:years) AND {scope.enterprises_sql()} GROUP BY 1, 2"
         ),
         {"years": list(years), **scope.parameters()},
@@ -90,6 +98,7 @@ class EnergyOfDays:
     windows_expected: int
     windows_received: int
     windows_estimated: int
+    factor_sets: list[str]
 
 
 def energy_of_days(
@@ -101,7 +110,8 @@ def energy_of_days(
         text(
             f"SELECT e.id, CASE WHEN count(*) = count({column}) THEN sum({SIGNED} * {column}) * 0.001 END,"
             f" coalesce(sum({column}) FILTER (WHERE x.flow = 'feedstock'), 0) * 0.001, count(DISTINCT x.day),"
-            " sum(x.windows_expected)::bigint, sum(x.windows_received)::bigint, sum(x.windows_estimated)::bigint"
+            " sum(x.windows_expected)::bigint, sum(x.windows_received)::bigint, sum(x.windows_estimated)::bigint,"
+            f" {FACTOR_SETS}"
             " FROM energy_day x JOIN process_unit u ON u.id = x.process_unit_id"
             " JOIN enterprise e ON e.id = u.enterprise_id WHERE e.id = ANY(:ids) AND x.day BETWEEN :first AND :last"
             f" AND {scope.enterprises_sql()} GROUP BY e.id"

@@ -27,6 +27,11 @@ class _Figures:
     years: tuple[int, int]
     entered: Mapping[tuple[str, str, int], Mapping[str, Any]]
     metered: Mapping[tuple[str, str, int], Decimal | None]
+    whole: frozenset[tuple[str, int]]  # region and year of which the meters tell everything
+
+    def is_comparable(self, code: str, basis: str) -> bool:
+        """Whether two years on a basis may be compared: half a year beside a whole one would be a reduction."""
+        return basis == "entered" or all((code, year) in self.whole for year in self.years)
 
     def pair(self, code: str, kind: str, default: Decimal | None = None) -> tuple[Pair, str]:
         """Return two years' figures on one basis: entered where either year is, so that a lone one shows as missing."""
@@ -63,6 +68,7 @@ def structure(
             "year": year,
             **_coal(figures, code),
             **_non_fossil(figures, code, conversion),
+            "reason": _reason(figures, code),
             "targets": [_target(row) for row in plan.values()] if region["level"] == "municipality" else [],
             "sources": figures.sources(code),
         }
@@ -78,14 +84,15 @@ def _figures(connection: Connection, scope: Scope, years: tuple[int, int], conve
             metered[one.region, "coal", one.year] = None if one.quantity_kg is None else one.quantity_kg / KG_PER_T
         else:
             metered[one.region, "non_fossil_energy", one.year] = one.equivalent_tce
-    for total in energy_of_years(connection, scope, years, conversion):
-        metered[total.region, "energy", total.year] = total.energy_tce
-    return _Figures(years, {(row["district_code"], row["kind"], row["year"]): row for row in stated}, metered)
+    totals = energy_of_years(connection, scope, years, conversion)
+    metered |= {(total.region, "energy", total.year): total.energy_tce for total in totals}
+    whole = frozenset((total.region, total.year) for total in totals if total.is_whole)
+    return _Figures(years, {(row["district_code"], row["kind"], row["year"]): row for row in stated}, metered, whole)
 
 
 def _coal(figures: _Figures, code: str) -> dict[str, Any]:
     (base, now), basis = figures.pair(code, "coal")
-    is_comparable = base is not None and now is not None and base > 0
+    is_comparable = base is not None and now is not None and base > 0 and figures.is_comparable(code, basis)
     return {
         "coal_basis": basis,
         "coal_base_t": plain(base),
@@ -97,6 +104,7 @@ def _coal(figures: _Figures, code: str) -> dict[str, Any]:
 def _non_fossil(figures: _Figures, code: str, conversion: str) -> dict[str, Any]:
     parts, basis = figures.pair(code, "non_fossil_energy", Decimal(0))
     wholes, whole_basis = figures.pair(code, "energy")
+    is_comparable = figures.is_comparable(code, whole_basis)
     base, now = (
         Fraction(part) / Fraction(whole) * 100 if basis == whole_basis and part is not None and whole else None
         for part, whole in zip(parts, wholes, strict=True)
@@ -106,8 +114,13 @@ def _non_fossil(figures: _Figures, code: str, conversion: str) -> dict[str, Any]
         "conversion": conversion if whole_basis == "measured" else None,
         "non_fossil_base_share_pct": plain(base),
         "non_fossil_share_pct": plain(now),
-        "non_fossil_rise_points": None if base is None or now is None else plain(now - base),
+        "non_fossil_rise_points": None if base is None or now is None or not is_comparable else plain(now - base),
     }
+
+
+def _reason(figures: _Figures, code: str) -> str | None:
+    bases = {basis for kind in ("coal", "energy") for _, basis in [figures.pair(code, kind)]}
+    return None if all(figures.is_comparable(code, basis) for basis in bases) else "incomplete_year"
 
 
 def _target(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,3 +69,11 @@ RATIO_LAST_DAY = (
 
 MEASURED_SHARE = "round(x.windows_received::numeric / nullif(x.windows_expected, 0), 4)::text"
 ESTIMATED_SHARE = "round(x.windows_estimated::numeric / nullif(x.windows_expected, 0), 4)::text"
+# Windows without a reading and without an estimate: what a figure knows nothing of.
+MISSING_SHARE = (
+    "round(greatest(x.windows_expected - x.windows_received - x.windows_estimated, 0)::numeric"
+    " / nullif(x.windows_expected, 0), 4)::text"
+)
+
+# The factor sets behind a sum of energy rows `x`.
+FACTOR_SETS = "coalesce(array_agg(DISTINCT x.factor_set) FILTER (WHERE x.factor_set IS NOT NULL), '{}')"

@@ -12,14 +12,12 @@ from app.db import entered
 from app.db.figures.regions import MeasuredYear, energy_of_years
 from app.db.scope import Scope
 from app.domain import targets, warning
-from app.domain.benchmark import COMPLETENESS_MIN
 from app.domain.rounding import plain
 from app.domain.targets import NoFigure, ProgressMethod, RegionYear
 from app.domain.warning import RuleSet
 from app.errors import Invalid
 
 CITY_CODE_LEVEL = "municipality"
-MONTHS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +160,7 @@ class _Years:
         return {
             "entered": RegionYear(energy, "entered", feedstock, **shared),
             "measured": RegionYear(
-                found.energy_tce if found and _is_whole(found) else None,
+                found.energy_tce if found and found.is_whole else None,
                 "measured",
                 found.feedstock_tce if found else None,
                 **shared,
@@ -201,17 +199,13 @@ class _Years:
             "enterprises": found.enterprises if found else None,
             "months": found.months if found else None,
             "measured_share": plain(share, 4),
+            "factor_sets": found.factor_sets if found else [],
             "sources": [
                 {"kind": kind, "source": row["source"], "revision": row["revision"]}
                 for kind in kinds
                 if (row := self._entered.get((code, year, kind)))
             ],
         }
-
-
-def _is_whole(found: MeasuredYear) -> bool:
-    """Whether a measured year has all its months and 90 % of their windows."""
-    return found.months == MONTHS and found.windows_received >= COMPLETENESS_MIN * found.windows_expected
 
 
 def _why_missing(found: MeasuredYear | None) -> NoFigure:

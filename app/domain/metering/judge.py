@@ -44,7 +44,7 @@ def judge(
             series = Series(_shown(installation, mine, known_from, known_to), meter, installation)
             more, doubts, out = steps_of(series)
             steps += more
-            findings += doubts
+            findings += _steps_per_hour(doubts)
             notes += [(entry.reason, _as_reading(series.shown[i])) for i, entry in out.items()]
     else:
         split = interval_steps if meter.signal is Signal.INTERVAL else gauge_steps
@@ -120,6 +120,19 @@ def _per_hour(notes: list[Note]) -> list[Finding]:
         if readings[0].value is not None:
             detail["value"] = format(readings[0].value, "f")
         findings.append(Finding(reason, readings[0].at, readings[-1].at, detail))
+    return findings
+
+
+def _steps_per_hour(doubts: list[Finding]) -> list[Finding]:
+    """One finding per hour and reason for steps too: a wrong multiplier makes every step of a year a doubt."""
+    ordered = sorted(doubts, key=lambda doubt: (doubt.reason, doubt.from_at))
+    findings = []
+    for _, group in groupby(ordered, key=lambda doubt: (doubt.reason, hour_floor(doubt.from_at))):
+        first, *others = group
+        if others:
+            detail = {**first.detail, "to_value": others[-1].detail["to_value"], "count": 1 + len(others)}
+            first = Finding(first.reason, first.from_at, others[-1].to_at, detail)
+        findings.append(first)
     return findings
 
 

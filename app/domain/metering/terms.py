@@ -118,7 +118,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A doubt about a stretch: a step [from_at, to_at], or readings of one hour from first to last."""
+    """A doubt about a stretch: steps that begin in one hour, or readings of one hour, from the first to the last."""
 
     reason: Reason
     from_at: datetime
