@@ -27,8 +27,8 @@ from app.domain.metering import Signal, UsageHour
 # Neighbours of a block are looked for so far away; where they are further, the block is judged one by one. Each chunk
 # that may hold them costs planning time in every statement.
 HORIZON = timedelta(days=2)
-# Blocks at least so long are asked whether they have any hour yet; shorter ones are not worth the question.
-FRESH = timedelta(days=1)
+# Blocks at least so long are asked whether they have any hour yet; a day that came late is not worth the question.
+FRESH = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
