@@ -1,8 +1,9 @@
 """Usage of points by the hour: the set-based road for provably clean stretches, and the writing of hours.
 
-A block is a point and whole hours [from_at, to_at) whose usage is to be recomputed. `write_clean` does so in one
-statement for all blocks that need no judgement, and names them; the others are judged by `app.domain.metering` and
-written by `write_judged`. Both give the same rows: the pure rules are the measure, a test compares them.
+A block is a point and whole hours [from_at, to_at) whose usage is to be recomputed. `write_clean` does so set-based
+for all blocks that need no judgement, and names them: in one statement, and in another where no hour is written yet.
+The others are judged by `app.domain.metering` and written by `write_judged`. Both give the same rows: the pure rules
+are the measure, a test compares them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -105,9 +106,9 @@ _CLEAN = {
 }
 
 # The first time that hours are written, there is nothing to compare them with. Blocks that are clean, and whose steps
-# all keep to their hours, are then written without any of what a split or a comparison needs. What
-# is in doubt or split is left to the statement above, and so are, at the price of a look at their neighbours, the
-# blocks of a meter that does not read on the hour.
+# all keep to their hours, are then written without any of what a split or a comparison needs. What is in doubt or split
+# is left to the statement above, and so are, at the price of a look at their neighbours, the blocks of a meter that
+# does not read on the hour.
 _FRESH = text(f"""{BLOCKS}
 , fresh AS MATERIALIZED (
   SELECT b.no, b.point_id, end_hour, quantity, expected, received, {ESTIMATED} AS estimated, is_left
@@ -150,7 +151,7 @@ def plan_each_time(connection: Connection) -> None:
 
 
 def write_clean(connection: Connection, signal: Signal, blocks: Sequence[Block]) -> CleanResult:
-    """Recompute the hours of all blocks that need no judgement, in one statement; the rest is left as it was.
+    """Recompute the hours of all blocks that need no judgement, set-based; the rest is left as it was.
 
     `signal` is that of all the points. Gauges always need a judgement.
     """
