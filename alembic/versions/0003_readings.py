@@ -25,7 +25,8 @@ CREATE TABLE reading (
     quality smallint NOT NULL, receipt_id bigint NOT NULL
 );
 SELECT create_hypertable('reading', by_range('ts', INTERVAL '7 days'), create_default_indexes => false);
-CREATE UNIQUE INDEX reading_point_ts ON reading (point_id, ts);
+-- With the value and its quality: the rollup goes point by point, while rows lie by arrival, each on another page.
+CREATE UNIQUE INDEX reading_point_ts ON reading (point_id, ts) INCLUDE (value, quality);
 
 -- Empty for an instant that was reported once. Otherwise it holds every entry of the instant, the first one too:
 -- the value that counts is the one value at the highest rank; two values there are a dispute and count for nothing.

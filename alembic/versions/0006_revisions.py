@@ -62,30 +62,35 @@ def _function(table: str, operation: str) -> str:
     column = period if operation == "update" else f"{row}.{period}"
     before = "NULL::jsonb" if operation == "insert" else _value("o", kept)
     after = "NULL::jsonb" if operation == "delete" else _value("n", kept)
+    is_changed = "before IS DISTINCT FROM after" if operation == "update" else "true"
     return f"""
 CREATE FUNCTION revise_{table}_{operation}() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  present_at timestamptz := revision_now();  -- once a statement, not once a row
+  made_by text := revision_cause();
+  run xid8 := pg_current_xact_id();
 BEGIN
-  WITH changed AS (
+  WITH changed AS MATERIALIZED (
     SELECT {key} AS key, {column} AS period, {published.format(period=column)} AS published_at,
            {before} AS before, {after} AS after
-    FROM {source} WHERE {condition}
-  ), due AS (
-    SELECT c.*, l.revision AS latest, l.id AS latest_id, l.xid = pg_current_xact_id() AS is_this_run
+    FROM {source} WHERE {condition} AND {published.format(period=column)} <= present_at
+  ), due AS MATERIALIZED (
+    SELECT c.*, l.revision AS latest, l.id AS latest_id, l.xid = run AS is_this_run
     FROM changed c LEFT JOIN LATERAL (
       SELECT f.id, f.revision, f.xid FROM figure_revision f
       WHERE f.kind = '{kind}' AND f.key = c.key AND f.grain = {grain} AND f.period = c.period
       ORDER BY f.revision DESC LIMIT 1) l ON true
-    WHERE c.published_at <= revision_now() AND c.before IS DISTINCT FROM c.after
+    WHERE {is_changed}
   ), same_run AS (
     UPDATE figure_revision f SET value = coalesce(d.after, 'null') FROM due d
     WHERE d.is_this_run AND f.id = d.latest_id
   )
-  INSERT INTO figure_revision (kind, key, grain, period, revision, value, cause, recorded_at, was_known)
-  SELECT '{kind}', key, {grain}, period, 0, before, 'published', published_at, true
+  INSERT INTO figure_revision (kind, key, grain, period, revision, value, cause, recorded_at, was_known, xid)
+  SELECT '{kind}', key, {grain}, period, 0, before, 'published', published_at, true, run
   FROM due WHERE latest IS NULL AND before IS NOT NULL
   UNION ALL
-  SELECT '{kind}', key, {grain}, period, coalesce(latest, 0) + 1, coalesce(after, 'null'), revision_cause(),
-         revision_now(), before IS NOT NULL
+  SELECT '{kind}', key, {grain}, period, coalesce(latest, 0) + 1, coalesce(after, 'null'), made_by,
+         present_at, before IS NOT NULL, run
   FROM due WHERE is_this_run IS NOT TRUE;
   RETURN NULL;
 END $$;

@@ -62,7 +62,8 @@ _TOLD = """(f.revision_0 OR now_at >= ((f.first_at AT TIME ZONE 'Asia/Shanghai')
 _OF_THIS_RUN = f"""
 WITH mine AS (
   SELECT r.kind, r.key, r.grain, r.period, r.cause FROM figure_revision r
-  WHERE r.xid = pg_current_xact_id() AND r.revision > 0
+  -- What came into being just now was told to nobody; a history that comes in late has nothing else.
+  WHERE r.xid = pg_current_xact_id() AND (r.revision > 1 OR r.revision = 1 AND r.was_known)
 ), revised AS (
   SELECT m.*, coalesce(g.enterprise_id, u.enterprise_id, lu.enterprise_id) AS enterprise_id
   FROM mine m CROSS JOIN LATERAL (

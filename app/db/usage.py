@@ -1,8 +1,9 @@
 """Usage of points by the hour: the set-based road for provably clean stretches, and the writing of hours.
 
-A block is a point and whole hours [from_at, to_at) whose usage is to be recomputed. `write_clean` does so in one
-statement for all blocks that need no judgement, and names them; the others are judged by `app.domain.metering` and
-written by `write_judged`. Both give the same rows: the pure rules are the measure, a test compares them.
+A block is a point and whole hours [from_at, to_at) whose usage is to be recomputed. `write_clean` does so set-based
+for all blocks that need no judgement, and names them: in one statement, and in another where no hour is written yet.
+The others are judged by `app.domain.metering` and written by `write_judged`. Both give the same rows: the pure rules
+are the measure, a test compares them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,11 +12,24 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from app.domain.metering import DEFAULT_INTERVAL_S, PROOF, Signal, UsageHour
+from app.db.usage_steps import (
+    BLOCKS,
+    ESTIMATED,
+    INTERVAL_HOURS,
+    IS_FULL,
+    IS_ODD,
+    RECEIVED,
+    REGISTER_HOURS,
+    STEPS,
+    SUMS,
+)
+from app.domain.metering import Signal, UsageHour
 
 # Neighbours of a block are looked for so far away; where they are further, the block is judged one by one. Each chunk
 # that may hold them costs planning time in every statement.
 HORIZON = timedelta(days=2)
+# Blocks at least so long are asked whether they have any hour yet; a day that came late is not worth the question.
+FRESH = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +45,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ChangedDay:
-    """Hours of a point that changed in one day, from the first to the end of the last."""
+    """Hours of a point that changed in one day, from the first to the end of the last; or a block that is all new."""
 
     point_id: int
     from_at: datetime
@@ -45,177 +59,6 @@ class CleanResult:
     clean: frozenset[int]
     changed: tuple[ChangedDay, ...]
 
-
-def _interpolated(at: str) -> str:
-    """SQL of the register at an instant inside the first step: rounded once, half away from zero, to six decimals.
-
-    numeric division would round before; `div` is exact. Values are not negative here.
-    """
-    part = f"(extract(epoch FROM {at} - t0) * 1000000)"
-    whole = "(extract(epoch FROM t1 - t0) * 1000000)"
-    level = f"factor * (v0::numeric * ({whole} - {part}) + v1::numeric * {part})"
-    return f"div(2000000 * {level} + {whole}, 2 * {whole}) * 0.000001"
-
-
-def _is_broken(v0: str, t0: str, v1: str, t1: str) -> str:
-    """SQL: whether two neighbouring readings ask for the exact judgement, in block b.
-
-    Readings at least an expected interval apart are held against the limit of one interval first: nearly all pass, and
-    the length of their step need not be made a number.
-    """
-    rise, step = f"{v1} - {v0}", f"{t1} - {t0}"
-    return (
-        f"{v1} < {v0} OR (({rise} > b.rise OR {step} < b.step)"
-        f" AND ({t1} <= {t0} OR {rise} > b.rise_per_s * date_part('epoch', {step})))"
-    )
-
-
-def _pair(earlier: str, later: str) -> str:
-    return _is_broken(f"v[{earlier}]", f"t[{earlier}]", f"v[{later}]", f"t[{later}]")
-
-
-# What is not `is_odd` here was shown clean: rising, in the load limit between its very neighbours, in one meter and
-# one assignment, good, never overridden. See PROOF in app.domain.metering.rules.
-_BLOCKS = f"""
-WITH block AS MATERIALIZED (
-  SELECT b.no, b.point_id, b.from_at, b.to_at, w.low_at, w.high_at, f.factor,
-         -- A hair below the limit: binary arithmetic decides nothing, it only asks for the exact judgement.
-         coalesce(1.249999 * i.rated_load / 3600 / f.factor, 'Infinity')::float8 AS rise_per_s,
-         coalesce(1.249999 * i.rated_load / 3600 / f.factor * s.interval_s, 'Infinity')::float8 AS rise,
-         i.rated_load IS NULL AS is_unrated,
-         (1e14 / f.factor)::float8 AS largest,
-         s.interval_s, make_interval(secs => s.interval_s) AS step,
-         make_interval(secs => 1.5 * s.interval_s) AS longest,
-         floor(3600.0::float8 / s.interval_s + 0.5)::integer AS expected
-  FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[]), CAST(:to_ats AS timestamptz[]),
-              CAST(:first_ats AS timestamptz[]), CAST(:last_ats AS timestamptz[]))
-       WITH ORDINALITY AS b(point_id, from_at, to_at, first_at, last_at, no)
-  JOIN point p ON p.id = b.point_id
-  JOIN unit_of_measure u ON u.unit = p.unit
-  CROSS JOIN LATERAL (
-    SELECT min(x.ts) AS at, count(*) AS n FROM (
-      SELECT r.ts FROM reading r WHERE r.point_id = b.point_id AND r.ts < b.from_at AND r.ts >= :horizon_from
-      ORDER BY r.ts DESC LIMIT {PROOF}) x) lo
-  CROSS JOIN LATERAL (
-    SELECT max(x.ts) AS at, count(*) AS n FROM (
-      SELECT r.ts FROM reading r WHERE r.point_id = b.point_id AND r.ts >= b.to_at AND r.ts < :horizon_to
-      ORDER BY r.ts LIMIT {PROOF}) x) hi
-  CROSS JOIN LATERAL (
-    SELECT coalesce(lo.at, b.from_at) AS low_at, coalesce(hi.at, b.to_at) AS high_at) w
-  JOIN meter_installation i ON i.point_id = b.point_id
-   AND i.from_at <= least(w.low_at, b.from_at) AND (i.to_at IS NULL OR i.to_at > w.high_at)
-   AND (lo.n = {PROOF} OR (b.first_at >= w.low_at AND i.initial_register IS NULL))
-   AND (hi.n = {PROOF} OR (b.last_at <= w.high_at AND i.final_register IS NULL))
-  CROSS JOIN LATERAL (SELECT i.multiplier * u.canonical_per_unit AS factor) f
-  CROSS JOIN LATERAL (
-    SELECT CASE WHEN count(*) = 0 THEN {DEFAULT_INTERVAL_S} ELSE max(a.expected_interval_s) FILTER (
-             WHERE a.from_at <= w.low_at AND (a.to_at IS NULL OR a.to_at > w.high_at)) END AS interval_s
-    FROM point_assignment a WHERE a.point_id = b.point_id) s
-  WHERE s.interval_s <= 3600 AND NOT EXISTS (
-    SELECT FROM reading_override o
-    WHERE o.point_id = b.point_id AND o.ts >= w.low_at AND o.ts <= w.high_at)
-)"""
-
-# Registers. A step belongs to the hour in which it ends. Readings are gathered per hour first, so that all that follows
-# is done once an hour, not once a reading; and each hour's last register is made an exact number once: the quantity of
-# an hour is the difference of two. One block at a time, in the order of the index: nothing is sorted. (Should the
-# readings of an hour ever come in another order, their times do not rise, and the block is judged.) Every row carries
-# what it needs of its block: the planner takes a block for one row and would join by going through all rows for each.
-# Blocks whose readings stand on the hours are done then; in others, steps go across an hour's edge and are split.
-# OFFSET 0 keeps the arrays from being carried, and unpacked, past the window.
-_REGISTER_HOURS = f"""
-, hour AS MATERIALIZED (
-  SELECT b.no, b.point_id, b.from_at, b.to_at, b.factor, b.longest, b.interval_s, b.expected,
-         e.end_hour, s.t0, s.v0, e.t1, e.v1, e.t2, e.v2, e.edge, s.edge0, l.long,
-         e.is_odd OR v0 < 0 OR v1 < 0 OR v2 >= b.largest
-           OR (b.is_unrated AND (s.v0 = 0 AND e.v2 > 0 OR e.v2 >= 990 AND e.v2 >= 9.9 * s.v0))
-           OR (before_t IS NOT NULL AND ({_is_broken("before_v", "before_t", "e.v1", "e.t1")})) AS is_odd
-  FROM block b CROSS JOIN LATERAL (
-    SELECT h.*, lag(t2) OVER w AS before_t, lag(v2) OVER w AS before_v, lag(edge) OVER w AS before_edge
-    FROM (
-      SELECT end_hour, n, t[1] AS t1, v[1] AS v1, t[n] AS t2, v[n] AS v2, round(v[n]::numeric * b.factor, 6) AS edge,
-             is_bad OR {_pair("1", "2")} OR {_pair("2", "3")} OR {_pair("3", "4")} OR CASE WHEN n > 4 THEN (
-               SELECT bool_or({_pair("i - 1", "i")}) FROM generate_series(5, n) i) END AS is_odd,
-             CASE WHEN n > 4 OR t[2] - t[1] > b.longest OR t[3] - t[2] > b.longest OR t[4] - t[3] > b.longest THEN (
-               SELECT sum(t[i] - t[i - 1]) FILTER (WHERE t[i] - t[i - 1] > b.longest) FROM generate_series(2, n) i)
-             END AS long_within
-      FROM (
-        SELECT time_bucket('1 hour', ts - interval '1 microsecond') AS end_hour, count(*)::integer AS n,
-               array_agg(ts) AS t, array_agg(value) AS v, bool_or(quality <> 0) AS is_bad
-        FROM reading r
-        WHERE r.point_id = b.point_id AND r.ts >= b.low_at AND r.ts <= b.high_at
-          AND r.ts >= :horizon_from AND r.ts < :horizon_to
-        GROUP BY end_hour ORDER BY end_hour) gathered
-      OFFSET 0) h
-    WINDOW w AS (ORDER BY end_hour)) e
-  -- The very first reading of the block has no step before it.
-  CROSS JOIN LATERAL (
-    SELECT CASE WHEN before_t IS NOT NULL THEN before_t WHEN n > 1 THEN t1 END AS t0,
-           coalesce(before_v, v1) AS v0, coalesce(before_edge, round(v1::numeric * b.factor, 6)) AS edge0) s
-  CROSS JOIN LATERAL (
-    SELECT CASE WHEN t1 - t0 > b.longest THEN t1 - t0 + coalesce(long_within, interval '0')
-           ELSE long_within END AS long) l
-)"""
-
-# Intervals that divide the hour and start on it: each is energy of one hour alone. One that starts elsewhere may mean
-# the same interval as another, or be split.
-_INTERVAL_HOURS = """
-, hour AS MATERIALIZED (
-  SELECT b.no, b.point_id, b.from_at, b.to_at, b.factor, b.longest, b.interval_s, b.expected, x.end_hour,
-         x.end_hour AS t0, 0::float8 AS v0, x.end_hour AS t1, 0::float8 AS v1, x.end_hour + x.n * b.step AS t2,
-         x.edge, 0::numeric AS edge0, NULL::interval AS long, x.is_odd OR 3600 % b.interval_s <> 0 AS is_odd
-  FROM block b CROSS JOIN LATERAL (
-    SELECT time_bucket('1 hour', ts) AS end_hour, count(*) AS n, sum(round(value::numeric * b.factor, 6)) AS edge,
-           bool_or(quality <> 0 OR value < 0 OR value > b.rise OR value >= b.largest
-             OR ts <> time_bucket(b.step, ts)) AS is_odd
-    FROM reading r
-    WHERE r.point_id = b.point_id AND r.ts >= b.low_at AND r.ts <= b.high_at
-      AND r.ts >= :horizon_from AND r.ts < :horizon_to
-    GROUP BY end_hour ORDER BY end_hour) x
-)"""
-
-_SUMS = f"""
-, verdict AS MATERIALIZED (
-  SELECT no, coalesce(bool_or(is_odd), false) AS is_doubtful, coalesce(bool_or(t0 < end_hour), false) AS is_split
-  FROM hour GROUP BY no
-), clean AS (
-  SELECT h.*, t1 - t0 <= longest AS is_measured, coalesce(long, interval '0') AS long_or_none
-  FROM hour h WHERE t0 IS NOT NULL AND no = ANY (ARRAY(SELECT no FROM verdict WHERE NOT is_doubtful AND is_split))
-), piece AS (
-  SELECT no, point_id, interval_s, expected, end_hour AS hour_at,
-         edge - CASE WHEN t0 >= end_hour THEN edge0 ELSE {_interpolated("end_hour")} END AS quantity,
-         t2 - greatest(t0, end_hour) AS covered,
-         CASE WHEN t0 >= end_hour OR is_measured THEN long_or_none
-              ELSE long_or_none - (end_hour - t0) END AS estimated
-  FROM clean WHERE end_hour >= from_at AND end_hour < to_at
-  UNION ALL
-  SELECT no, point_id, interval_s, expected, h.at,
-         {_interpolated("h.at + interval '1 hour'")}
-           - CASE WHEN h.at <= t0 THEN edge0 ELSE {_interpolated("h.at")} END,
-         h.at + interval '1 hour' - greatest(h.at, t0),
-         CASE WHEN is_measured THEN interval '0' ELSE h.at + interval '1 hour' - greatest(h.at, t0) END
-  FROM clean CROSS JOIN LATERAL generate_series(
-    greatest(time_bucket('1 hour', t0), from_at), least(end_hour, to_at) - interval '1 hour', interval '1 hour') h(at)
-  WHERE t0 < end_hour
-), summed AS (
-  SELECT no, point_id, interval_s, expected, hour_at, sum(quantity) AS quantity, sum(covered) AS covered,
-         sum(estimated) AS estimated, false AS is_full
-  FROM piece GROUP BY no, point_id, interval_s, expected, hour_at
-  UNION ALL
-  SELECT no, point_id, interval_s, expected, end_hour, edge - edge0, t2 - t0, coalesce(long, interval '0'),
-         t0 = end_hour AND t2 = end_hour + interval '1 hour' AND long IS NULL
-  FROM hour
-  WHERE t0 IS NOT NULL AND end_hour >= from_at AND end_hour < to_at
-    AND no <> ALL (ARRAY(SELECT no FROM verdict WHERE is_doubtful OR is_split))
-), computed AS (
-  -- floor(x + 0.5) rounds half up as the pure rules do: microseconds over an interval are never near a half by chance.
-  SELECT no, point_id, hour_at, quantity, expected AS windows_expected, w.received AS windows_received,
-         CASE WHEN is_full THEN 0 ELSE least(expected - w.received,
-           floor(date_part('epoch', estimated) / interval_s + 0.5)::integer) END AS windows_estimated
-  FROM summed CROSS JOIN LATERAL (
-    SELECT CASE WHEN is_full THEN expected ELSE least(
-      expected, floor(date_part('epoch', covered - estimated) / interval_s + 0.5)::integer) END AS received) w
-)"""
 
 # Rows that come out as they are stay untouched: a changed row is a changed figure. The full join is a hash join
 # whatever the planner knows of tables that were empty a moment ago. Nobody else writes these rows: the gateway is
@@ -255,12 +98,38 @@ UNION ALL SELECT no, NULL, NULL, NULL FROM done"""
 
 _DONE = """
 , done AS MATERIALIZED (
-  SELECT b.no, b.point_id, b.from_at, b.to_at FROM block b JOIN verdict v USING (no) WHERE NOT v.is_doubtful
+  SELECT b.no, b.point_id, b.from_at, b.to_at FROM block b WHERE b.no <> ALL (ARRAY(SELECT no FROM doubtful))
 )"""
 _CLEAN = {
-    Signal.REGISTER: text(f"{_BLOCKS}{_REGISTER_HOURS}{_SUMS}{_DONE}{_WRITE}"),
-    Signal.INTERVAL: text(f"{_BLOCKS}{_INTERVAL_HOURS}{_SUMS}{_DONE}{_WRITE}"),
+    Signal.REGISTER: text(f"{BLOCKS}{REGISTER_HOURS}{SUMS}{_DONE}{_WRITE}"),
+    Signal.INTERVAL: text(f"{BLOCKS}{INTERVAL_HOURS}{SUMS}{_DONE}{_WRITE}"),
 }
+
+# The first time that hours are written, there is nothing to compare them with. Blocks that are clean, and whose steps
+# all keep to their hours, are then written without any of what a split or a comparison needs. What is in doubt or split
+# is left to the statement above, and so are, at the price of a look at their neighbours, the blocks of a meter that
+# does not read on the hour.
+_FRESH = text(f"""{BLOCKS}
+, fresh AS MATERIALIZED (
+  SELECT b.no, b.point_id, end_hour, quantity, expected, received, {ESTIMATED} AS estimated, is_left
+  FROM block b CROSS JOIN LATERAL (
+    SELECT end_hour, t0, edge - edge0 AS quantity, t2 - t0 AS covered, coalesce(long, interval '0') AS estimated,
+           {IS_FULL} AS is_full, {IS_ODD} OR t0 < end_hour AND t0 < b.to_at AND end_hour >= b.from_at AS is_left
+    FROM {STEPS}) h
+  CROSS JOIN LATERAL (SELECT {RECEIVED} AS received) w
+  WHERE b.is_on_the_hour AND (t0 IS NOT NULL AND end_hour >= b.from_at AND end_hour < b.to_at OR is_left)
+)
+INSERT INTO usage_hour (point_id, hour_at, quantity, windows_expected, windows_received, windows_estimated)
+SELECT point_id, end_hour, quantity, expected, received, estimated
+FROM fresh WHERE no <> ALL (ARRAY(SELECT DISTINCT no FROM fresh WHERE is_left))
+""")
+_FILLED = text("""
+SELECT b.no FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[]),
+                        CAST(:to_ats AS timestamptz[])) WITH ORDINALITY AS b(point_id, from_at, to_at, no)
+CROSS JOIN LATERAL (
+  SELECT FROM usage_hour u WHERE u.point_id = b.point_id AND u.hour_at >= b.from_at AND u.hour_at < b.to_at
+    AND u.hour_at >= :first_hour AND u.hour_at < :end_hour LIMIT 1) one
+""")
 
 _JUDGED = text(f"""
 WITH done AS (
@@ -282,18 +151,35 @@ def plan_each_time(connection: Connection) -> None:
 
 
 def write_clean(connection: Connection, signal: Signal, blocks: Sequence[Block]) -> CleanResult:
-    """Recompute the hours of all blocks that need no judgement, in one statement; the rest is left as it was.
+    """Recompute the hours of all blocks that need no judgement, set-based; the rest is left as it was.
 
     `signal` is that of all the points. Gauges always need a judgement.
     """
-    if signal not in _CLEAN or not blocks:
+    if signal not in _CLEAN:
         return CleanResult(frozenset(), ())
-    parameters = _block_parameters(blocks)
-    parameters["first_ats"] = [b.first_at for b in blocks]
-    parameters["last_ats"] = [b.last_at for b in blocks]
-    parameters["horizon_from"] = min(b.from_at for b in blocks) - HORIZON
-    parameters["horizon_to"] = max(b.to_at for b in blocks) + HORIZON
-    return _result(connection.execute(_CLEAN[signal], parameters))
+    fresh = _write_fresh(connection, blocks) if signal is Signal.REGISTER else frozenset()
+    left = [no for no in range(len(blocks)) if no not in fresh]
+    clean, changed = set(fresh), [ChangedDay(b.point_id, b.from_at, b.to_at) for b in map(blocks.__getitem__, fresh)]
+    if left:
+        result = _result(connection.execute(_CLEAN[signal], _context_parameters([blocks[no] for no in left])))
+        clean |= {left[no] for no in result.clean}
+        changed += result.changed
+    return CleanResult(frozenset(clean), tuple(changed))
+
+
+def _write_fresh(connection: Connection, blocks: Sequence[Block]) -> frozenset[int]:
+    """Write the hours of long blocks that have none, where that needs no judgement; return which, by their place."""
+    long = [no for no, block in enumerate(blocks) if block.to_at - block.from_at >= FRESH]
+    filled = _filled(connection, [blocks[no] for no in long])
+    empty = [no for index, no in enumerate(long) if index not in filled]
+    if empty:
+        connection.execute(_FRESH, _context_parameters([blocks[no] for no in empty]))
+    return frozenset(empty[index] for index in _filled(connection, [blocks[no] for no in empty]))
+
+
+def _filled(connection: Connection, blocks: Sequence[Block]) -> set[int]:
+    """Return the blocks in which any hour is written, by their place."""
+    return {no - 1 for (no,) in connection.execute(_FILLED, _block_parameters(blocks))} if blocks else set()
 
 
 def write_judged(
@@ -311,6 +197,15 @@ def write_judged(
         "estimated": [h.windows_estimated for _, h in rows],
     }
     return _result(connection.execute(_JUDGED, parameters)).changed
+
+
+def _context_parameters(blocks: Sequence[Block]) -> dict[str, object]:
+    return _block_parameters(blocks) | {
+        "first_ats": [b.first_at for b in blocks],
+        "last_ats": [b.last_at for b in blocks],
+        "horizon_from": min(b.from_at for b in blocks) - HORIZON,
+        "horizon_to": max(b.to_at for b in blocks) + HORIZON,
+    }
 
 
 def _block_parameters(blocks: Sequence[Block]) -> dict[str, object]:

@@ -153,6 +153,7 @@ def recompute(
 ) -> list[ChangedDay]:
     """Recompute the hours and the findings of whole hours; return the days in which hours changed."""
     changed: list[ChangedDay] = []
+    without_findings: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
     for batch in _batches(_blocks(stretches, known)):
         clean: set[Block] = set()
         for signal in Signal:
@@ -160,10 +161,13 @@ def recompute(
             result = usage.write_clean(connection, signal, alike)
             changed += result.changed
             clean |= {alike[i] for i in result.clean}
-        stored.replace_findings(connection, [_stretch(block) for block in batch if block in clean], [])
+        for block in clean:
+            without_findings[block.point_id].append((block.from_at, block.to_at))
         doubtful = [block for block in batch if block not in clean]
         for first in range(0, len(doubtful), JUDGED_BATCH):
             changed += judge_blocks(connection, doubtful[first : first + JUDGED_BATCH], known, meters)
+    merged = [(point_id, *span) for point_id, spans in without_findings.items() for span in merge(spans)]
+    stored.replace_findings(connection, merged, [])
     return changed
 
 

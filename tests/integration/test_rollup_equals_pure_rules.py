@@ -1,6 +1,7 @@
 """The tables equal a full recomputation by the pure rules, whatever arrives, in whatever order and batches."""
 
 import itertools
+import math
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -168,3 +169,34 @@ def test_clean_stretches_take_the_set_based_road_to_the_same_rows(
     site.roll_up(engine)
     with engine.connect() as connection:
         assert site.assert_tables_equal_the_pure_rules(connection, point_id).hours == set_based.hours
+
+
+def doubles(rng: random.Random, least: float, most: float, count: int) -> list[float]:
+    """Doubles in order, of none to ten decimals, halves of a millionth, and the neighbours of such numbers."""
+    found = []
+    for _ in range(count):
+        value = round(rng.uniform(least, most), rng.randrange(11))
+        value = rng.choice([value, value, round(value, 6) + 0.0000005])
+        found.append(rng.choice([value, value, math.nextafter(value, math.inf), math.nextafter(value, 0)]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("facts", [{}, {"multiplier": "1.2"}, {"multiplier": "0.0375"}], ids=["1", "1.2", "0.0375"])
+@pytest.mark.parametrize(
+    ("signal", "least", "most"),
+    [("register", 0.5, 4), ("register", 4000, 30_000), ("register", 9e8, 2e9), ("interval", 0, 9)],
+)
+def test_a_double_of_any_digits_is_the_same_number_on_both_roads(
+    engine: Engine, signal: str, least: float, most: float, facts: dict[str, Any]
+) -> None:
+    """The set-based road makes most doubles exact numbers by way of millionths, which must not be seen."""
+    values = doubles(random.Random(11), least, most, 2000)
+    with engine.begin() as connection:
+        plant = site.add_site(connection)
+        point_id = site.add_point(connection, plant, "E001", signal=signal, installations=[facts])
+        rows = [(START + timedelta(minutes=15 * i), value, 0) for i, value in enumerate(values)]
+        site.insert_readings(connection, point_id, rows)
+        site.mark(connection, plant, (START, rows[-1][0] + HOUR))
+    site.roll_up(engine)
+    with engine.connect() as connection:
+        assert site.assert_tables_equal_the_pure_rules(connection, point_id).findings == set()
