@@ -14,15 +14,12 @@ from sqlalchemy import Connection, text
 
 from app.db.usage_steps import (
     BLOCKS,
-    ESTIMATED,
+    EVEN_HOURS,
     INTERVAL_HOURS,
-    IS_FULL,
-    IS_ODD,
-    RECEIVED,
     REGISTER_HOURS,
-    STEPS,
     SUMS,
 )
+from app.domain.calendar import hour_floor
 from app.domain.metering import Signal, UsageHour
 
 # Neighbours of a block are looked for so far away; where they are further, the block is judged one by one. Each chunk
@@ -105,23 +102,14 @@ _CLEAN = {
     Signal.INTERVAL: text(f"{BLOCKS}{INTERVAL_HOURS}{SUMS}{_DONE}{_WRITE}"),
 }
 
-# The first time that hours are written, there is nothing to compare them with. Blocks that are clean, and whose steps
-# all keep to their hours, are then written without any of what a split or a comparison needs. What is in doubt or split
-# is left to the statement above, and so are, at the price of a look at their neighbours, the blocks of a meter that
-# does not read on the hour.
-_FRESH = text(f"""{BLOCKS}
-, fresh AS MATERIALIZED (
-  SELECT b.no, b.point_id, end_hour, quantity, expected, received, {ESTIMATED} AS estimated, is_left
-  FROM block b CROSS JOIN LATERAL (
-    SELECT end_hour, t0, edge - edge0 AS quantity, t2 - t0 AS covered, coalesce(long, interval '0') AS estimated,
-           {IS_FULL} AS is_full, {IS_ODD} OR t0 < end_hour AND t0 < b.to_at AND end_hour >= b.from_at AS is_left
-    FROM {STEPS}) h
-  CROSS JOIN LATERAL (SELECT {RECEIVED} AS received) w
-  WHERE b.is_on_the_hour AND (t0 IS NOT NULL AND end_hour >= b.from_at AND end_hour < b.to_at OR is_left)
+# The first time that hours are written, there is nothing to compare them with, and nearly always every reading stands
+# where it is expected, none missing. See EVEN_HOURS. What is otherwise is left to the statement above, at the price of
+# having been read twice.
+_FRESH = text(f"""{BLOCKS}{EVEN_HOURS}, inserted AS (
+  INSERT INTO usage_hour (point_id, hour_at, quantity, windows_expected, windows_received, windows_estimated)
+  SELECT point_id, hour_at, quantity, expected, received, 0 FROM even_hour
 )
-INSERT INTO usage_hour (point_id, hour_at, quantity, windows_expected, windows_received, windows_estimated)
-SELECT point_id, end_hour, quantity, expected, received, estimated
-FROM fresh WHERE no <> ALL (ARRAY(SELECT DISTINCT no FROM fresh WHERE is_left))
+SELECT no FROM even
 """)
 _FILLED = text("""
 SELECT b.no FROM unnest(CAST(:point_ids AS integer[]), CAST(:from_ats AS timestamptz[]),
@@ -172,9 +160,10 @@ def _write_fresh(connection: Connection, blocks: Sequence[Block]) -> frozenset[i
     long = [no for no, block in enumerate(blocks) if block.to_at - block.from_at >= FRESH]
     filled = _filled(connection, [blocks[no] for no in long])
     empty = [no for index, no in enumerate(long) if index not in filled]
-    if empty:
-        connection.execute(_FRESH, _context_parameters([blocks[no] for no in empty]))
-    return frozenset(empty[index] for index in _filled(connection, [blocks[no] for no in empty]))
+    if not empty:
+        return frozenset()
+    rows = connection.execute(_FRESH, _context_parameters([blocks[no] for no in empty]))
+    return frozenset(empty[no - 1] for (no,) in rows)
 
 
 def _filled(connection: Connection, blocks: Sequence[Block]) -> set[int]:
@@ -205,6 +194,7 @@ def _context_parameters(blocks: Sequence[Block]) -> dict[str, object]:
         "last_ats": [b.last_at for b in blocks],
         "horizon_from": min(b.from_at for b in blocks) - HORIZON,
         "horizon_to": max(b.to_at for b in blocks) + HORIZON,
+        "grid_from": hour_floor(min(b.from_at for b in blocks) - HORIZON),
     }
 
 

@@ -6,16 +6,23 @@ Texts that follow one another in a statement of `app.db.usage`; what the stateme
 from app.domain.metering import DEFAULT_INTERVAL_S, PROOF
 
 
+def _millionths(value: str) -> str:
+    return f"round({value} * 1e6)"
+
+
+def _is_counted(value: str) -> str:
+    """SQL: whether a double is the one nearest to some count of millionths below 1e15."""
+    return f"{value} >= 0 AND {value} < 1e9 AND {_millionths(value)} / 1e6 = {value}"
+
+
 def _edge(value: str) -> str:
     """SQL of a register in canonical units, rounded to six decimals, in block b: `value::numeric * factor`, sooner.
 
-    PostgreSQL makes a double a number by printing it with 15 digits. Where the double is the one nearest to some count
-    of millionths below 1e15, these digits say just that count, and an integer is a number at once.
+    PostgreSQL makes a double a number by printing it with 15 digits. Where the double counts millionths, these digits
+    say just that count, and an integer is a number at once.
     """
-    millionths = f"round({value} * 1e6)"
-    is_counted = f"{value} >= 0 AND {value} < 1e9 AND {millionths} / 1e6 = {value}"
     return (
-        f"round(CASE WHEN {is_counted} THEN {millionths}::bigint * b.factor_millionth"
+        f"round(CASE WHEN {_is_counted(value)} THEN {_millionths(value)}::bigint * b.factor_millionth"
         f" ELSE {value}::numeric * b.factor END, 6)"
     )
 
@@ -58,7 +65,7 @@ _BROKEN_PAIR = _is_broken("v[{i}]", "t[{i}]", "v[{j}]", "t[{j}]")
 BLOCKS = f"""
 WITH block AS MATERIALIZED (
   SELECT b.no, b.point_id, b.from_at, b.to_at, w.low_at, w.high_at, f.factor,
-         f.factor * 0.000001 AS factor_millionth,
+         f.factor * 0.000001 AS factor_millionth, f.factor = trunc(f.factor) AS is_whole,
          -- A hair below the limit: binary arithmetic decides nothing, it only asks for the exact judgement.
          coalesce(1.249999 * i.rated_load / 3600 / f.factor, 'Infinity')::float8 AS rise_per_s,
          coalesce(1.249999 * i.rated_load / 3600 / f.factor * s.interval_s, 'Infinity')::float8 AS rise,
@@ -218,4 +225,53 @@ SUMS = f"""
   SELECT no, point_id, hour_at, quantity, expected AS windows_expected, received AS windows_received,
          {ESTIMATED} AS windows_estimated
   FROM summed CROSS JOIN LATERAL (SELECT {RECEIVED} AS received) w
+)"""
+
+# Registers whose readings are an expected interval apart all through the block and its neighbours, on the hours, none
+# missing: then nothing need be grouped, and the edges of an hour are two places in the array of the block. Where an
+# array ends nothing compares. (Should the readings come in another order, their times are not those of the grid.) What
+# is clean is as in IS_ODD; among rising registers the first and the last tell of all. A factor that is a whole number
+# leaves nothing to round. OFFSET 0 keeps the places from being worked out for each use.
+_NEXT_FOUR = [(f"i + {n}", f"i + {n + 1}") for n in range(4)]
+_LAST = "v[least(i + 4, n)]"
+EVEN_HOURS = f"""
+, grid AS MATERIALIZED (
+  SELECT interval_s, array_agg(g.at ORDER BY g.at) AS at
+  FROM (SELECT DISTINCT interval_s, step FROM block WHERE interval_s >= 60 AND 3600 % interval_s = 0) s
+  CROSS JOIN generate_series(CAST(:grid_from AS timestamptz), :horizon_to, s.step) g(at)
+  GROUP BY interval_s
+), even AS MATERIALIZED (
+  SELECT b.*, r.n, r.v, p.start
+  FROM block b JOIN grid ON grid.interval_s = b.interval_s
+  CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS n, array_agg(ts) AS t, array_agg(value) AS v, bool_or(quality <> 0) AS is_bad
+    FROM (
+      SELECT ts, value, quality FROM reading r
+      WHERE r.point_id = b.point_id AND r.ts >= b.low_at AND r.ts <= b.high_at
+        AND r.ts >= :horizon_from AND r.ts < :horizon_to ORDER BY ts) ordered) r
+  -- The place of the first reading in the grid, and that of the block's beginning among the readings.
+  CROSS JOIN LATERAL (
+    SELECT 1 + (date_part('epoch', t[1] - grid.at[1]) / b.interval_s)::integer AS place,
+           1 + (date_part('epoch', b.from_at - t[1]) / b.interval_s)::integer AS start) p
+  WHERE b.is_on_the_hour AND start < n AND NOT is_bad AND t = grid.at[place : place + n - 1]
+    AND v[1] >= 0 AND v[n] < b.largest AND (
+      SELECT bool_or(
+        {" OR ".join(f"v[{j}] < v[{i}]" for i, j in _NEXT_FOUR)}
+        OR {_LAST} - v[i] > b.rise AND ({" OR ".join(f"v[{j}] - v[{i}] > b.rise" for i, j in _NEXT_FOUR)})
+        OR b.is_unrated AND (v[i] = 0 AND {_LAST} > 0 OR {_LAST} >= 990 AND {_LAST} >= 9.9 * v[i]))
+      FROM generate_series(1, n - 1, 4) i) IS NOT TRUE
+), even_hour AS (
+  SELECT point_id, hour_at, expected, received,
+         CASE WHEN is_whole AND {_is_counted("v0")} AND {_is_counted("v1")}
+           THEN ({_millionths("v1")}::bigint - {_millionths("v0")}::bigint) * factor_millionth
+           ELSE {_edge("v1")} - {_edge("v0")} END AS quantity
+  FROM (
+    SELECT *, from_at + k * interval '1 hour' AS hour_at, till - since AS received, v[since] AS v0, v[till] AS v1
+    FROM (
+      SELECT e.*, k, greatest(start + k * expected, 1) AS since, least(start + (k + 1) * expected, n) AS till
+      FROM even e CROSS JOIN LATERAL generate_series(
+        greatest(1 - start, 0) / expected,
+        least(date_part('epoch', to_at - from_at)::integer / 3600 - 1, (n - start - 1) / expected)) k
+      OFFSET 0) places
+    OFFSET 0) b
 )"""
