@@ -11,10 +11,13 @@ from sqlalchemy import Connection
 
 from app.db import access, stale
 from app.db import outputs as outputs_db
+from app.db.access import Caller
 from app.db.scope import Scope
 from app.domain.calendar import business_day, day_start, month_of, next_month
+from app.domain.closing import instant_in
 from app.errors import Invalid
-from app.intake.registry_file import Breach, Code, Day, Entry, Path, refusal, sentence
+from app.intake import closed_years
+from app.intake.registry_file import Breach, Code, Day, Entry, Path, place, refusal, sentence
 from app.intake.rows import MOST_BREACHES, CsvFile
 
 CAUSE = "output"
@@ -95,8 +98,8 @@ def parse_csv(content: str) -> tuple[list[OutputEntry], dict[Path, str]]:
     entries: list[OutputEntry] = []
     breaches: list[Breach] = []
     places: dict[Path, str] = {}
-    for number, (place, row) in enumerate(file):
-        places["outputs", number] = place
+    for number, (at, row) in enumerate(file):
+        places["outputs", number] = at
         if len(breaches) > MOST_BREACHES:
             break
         line = {"uscc": row.pop("uscc"), "process_unit": row.pop("process_unit"), "code": row.pop("line")}
@@ -111,32 +114,41 @@ def parse_csv(content: str) -> tuple[list[OutputEntry], dict[Path, str]]:
 
 def report(
     connection: Connection,
-    scope: Scope,
+    caller: Caller,
     entries: Sequence[OutputEntry],
     *,
-    actor: str,
     now: datetime,
+    closed_year_reason: str | None = None,
     places: Mapping[Path, str] | None = None,
 ) -> Reported:
     """Write outputs in the caller's transaction: new values become revisions, equal ones are counted unchanged.
 
-    Lines outside the scope are as unknown as lines that do not exist. Any breach raises Invalid with all of them.
+    Lines outside the scope are as unknown as lines that do not exist. Any breach raises Invalid with all of them. New
+    values of a closed year, the year of the period, take an operator and a reason (see app.intake.closed_years).
     """
     outputs_db.lock(connection)
-    lines = Lines(connection, scope, entries)
+    lines = Lines(connection, caller.scope, entries)
     breaches = list(_breaches(connection, entries, lines, business_day(now)))
     if breaches:
         raise refusal(breaches, places)
     if not entries:
         return Reported(0, 0)
-    fresh = _fresh_rows(connection, entries, lines, actor)
-    if fresh:
-        outputs_db.insert(connection, fresh)
-        stale.mark_many(connection, "benchmark", _marks([r for r in fresh if r["kind"] != CAPACITY]), cause=CAUSE)
-    unchanged = len(entries) - len(fresh)
-    detail = {"accepted": len(fresh), "unchanged": unchanged, "lines": sorted({row["line_id"] for row in fresh})}
-    access.record(connection, actor, "outputs.report", f"{len(entries)} outputs", detail)
-    return Reported(len(fresh), unchanged)
+    fresh = _fresh_rows(connection, entries, lines, caller.name)
+    located = [
+        (place(("outputs", number, "period"), places or {}), instant_in(row["period"])) for number, row in fresh.items()
+    ]
+    years = closed_years.check(located, caller.role, closed_year_reason, now)
+    rows = list(fresh.values())
+    if rows:
+        outputs_db.insert(connection, rows)
+        stale.mark_many(connection, "benchmark", _marks([r for r in rows if r["kind"] != CAPACITY]), cause=CAUSE)
+    done = Reported(len(rows), len(entries) - len(rows))
+    detail: dict[str, Any] = {"accepted": done.accepted, "unchanged": done.unchanged}
+    detail["lines"] = sorted({row["line_id"] for row in rows})
+    if years:
+        detail["closed_years"] = dict.fromkeys(years, closed_year_reason)
+    access.record(connection, caller.name, "outputs.report", f"{len(entries)} outputs", detail)
+    return done
 
 
 class Lines:
@@ -209,26 +221,24 @@ def _period_end(grain: str, period: date) -> date:
 
 def _fresh_rows(
     connection: Connection, entries: Sequence[OutputEntry], lines: Lines, actor: str
-) -> list[dict[str, Any]]:
-    """Return the rows to append: what is new, or differs from the latest revision in value or unit."""
-    wanted = [(line, entry) for entry in entries if (line := lines.of(entry)) is not None]
+) -> dict[int, dict[str, Any]]:
+    """Return the rows to append by the entries' numbers: what is new, or differs from the latest in value or unit."""
+    wanted = [(number, line, entry) for number, entry in enumerate(entries) if (line := lines.of(entry)) is not None]
     periods = [entry.period for entry in entries]
     there = {
         (row["line_id"], row["kind"], row["grain"], row["period"]): row
-        for row in outputs_db.current(connection, [ln["id"] for ln, _ in wanted], min(periods), max(periods))
+        for row in outputs_db.current(connection, [ln["id"] for _, ln, _ in wanted], min(periods), max(periods))
     }
-    fresh: list[dict[str, Any]] = []
-    for line, entry in wanted:
+    fresh: dict[int, dict[str, Any]] = {}
+    for number, line, entry in wanted:
         latest = there.get((line["id"], entry.kind, entry.grain, entry.period))
         if latest is None or (latest["value"], latest["unit"]) != (entry.value, entry.unit):
-            fresh.append(
-                {
-                    **entry.model_dump(include={"kind", "grain", "period", "value", "unit", "reason"}),
-                    "line_id": line["id"],
-                    "revision": latest["revision"] + 1 if latest else 1,
-                    "reported_by": actor,
-                }
-            )
+            fresh[number] = {
+                **entry.model_dump(include={"kind", "grain", "period", "value", "unit", "reason"}),
+                "line_id": line["id"],
+                "revision": latest["revision"] + 1 if latest else 1,
+                "reported_by": actor,
+            }
     return fresh
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from app.db.access import Caller
 from app.db.scope import CITY, Scope
 from app.domain.credit_code import with_check_digit
 from app.errors import Invalid
@@ -46,7 +47,7 @@ def entry(**changes: Any) -> OutputEntry:
 
 
 def report(connection: Connection, *entries: OutputEntry, scope: Scope = CITY) -> Reported:
-    return outputs.report(connection, scope, entries, actor="tester", now=NOW)
+    return outputs.report(connection, Caller("tester", "operator", scope), entries, now=NOW)
 
 
 def refused(connection: Connection, *entries: OutputEntry, scope: Scope = CITY) -> dict[str, str]:
