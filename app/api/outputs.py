@@ -94,7 +94,8 @@ def report_outputs(
 ) -> intake.Reported:
     """All or nothing: any bad row lists all of them. A changed value becomes a new revision; nothing is overwritten.
     An enterprise's key reports for its own lines only. New values of a closed year, after 31 March of the year that
-    follows, are reported by operators only, with `closed_year_reason`; equal ones need none.
+    follows, are reported by operators only, with `closed_year_reason`; equal ones need none. A day or a month of
+    production or it_electricity above what the line can make in that whole year by its capacity is refused.
     """
     return intake.report(connection, caller, body.outputs, now=now, closed_year_reason=body.closed_year_reason)
 
