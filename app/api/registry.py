@@ -4,10 +4,10 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi import Path as PathParameter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
-from app.api.shapes import Answer, Instant
+from app.api.shapes import Answer, Instant, Reasoned
 from app.db import registry as registry_db
 from app.intake import gateways, registry
 from app.intake.registry_file import (
@@ -47,16 +47,6 @@ class Written(Answer):
     unchanged: dict[str, int]
     changes: list[str] = Field(description="one line per changed row", examples=[["+ point gw-clinker-01/E001"]])
     gateways: list[Credential] = Field(description="gateways that got an account now")
-
-
-class Reasoned(BaseModel):
-    """What any write may carry beside its content."""
-
-    closed_year_reason: Annotated[str, Field(max_length=500)] | None = Field(
-        default=None,
-        description="why figures of a closed year are changed; required where they are",
-        examples=["court order 2026-7"],
-    )
 
 
 class EnterpriseBody(Reasoned, EnterpriseEntry):

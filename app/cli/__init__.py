@@ -263,11 +263,19 @@ def _wait_for_release(engine: Engine, timeout_s: float) -> None:
 
 
 @_outputs.command("import")
-def outputs_import(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
+def outputs_import(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    closed_year_reason: Annotated[
+        str | None, typer.Option(help="why figures of a closed year are changed 修改已关账年度的原因")
+    ] = None,
+) -> None:
     """Report outputs from a CSV file: uscc, process_unit, line, kind, grain, period, value, unit 上报产量."""
     entries, places = outputs_intake.parse_csv(file.read_text(encoding="utf-8-sig"))
     with database() as engine, working(f"reporting {len(entries)} outputs"), engine.begin() as connection:
-        done = outputs_intake.report(connection, CITY, entries, actor=actor(), now=now(), places=places)
+        done = outputs_intake.report(
+            connection, access.Caller(actor(), "operator", CITY), entries, now=now(), places=places,
+            closed_year_reason=closed_year_reason,
+        )  # fmt: skip
     out.print(f"{done.accepted} accepted, {done.unchanged} unchanged")
 
 

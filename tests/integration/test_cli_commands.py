@@ -4,6 +4,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import Engine, text
 
 from app import broker as accounts
 from app import cli, settings
+from app.domain.calendar import business_day
 from app.domain.credit_code import with_check_digit
 from deploy.local.broker import Broker
 
@@ -158,17 +160,37 @@ def test_a_key_and_an_endpoint(nenghao: Nenghao, engine: Engine) -> None:
 
 
 def test_outputs_come_from_csv(nenghao: Nenghao, file: Path) -> None:
+    month = f"{business_day(datetime.now(UTC)):%Y-%m}"  # of no closed year
     nenghao("reference", "load")
     nenghao("registry", "import", str(file))
     csv = file.with_name("outputs.csv")
     csv.write_text(
-        f"uscc,process_unit,line,kind,grain,period,value,unit\n{USCC},plant,l1,production,month,2026-08,1e5,t\n"
+        f"uscc,process_unit,line,kind,grain,period,value,unit\n{USCC},plant,l1,production,month,{month},1e5,t\n"
     )
     assert nenghao("outputs", "import", str(csv))[:2] == (0, "1 accepted, 0 unchanged\n")
     assert nenghao("outputs", "import", str(csv))[:2] == (0, "0 accepted, 1 unchanged\n")
     csv.write_text(csv.read_text().replace(",t", ",m3"))
     status, _, err = nenghao("outputs", "import", str(csv))
     assert (status, "line 2, unit: unit 'm3' does not convert to t" in err) == (1, True)
+
+
+def test_outputs_of_a_closed_year_take_a_reason(nenghao: Nenghao, file: Path, engine: Engine) -> None:
+    nenghao("reference", "load")
+    file.write_text(file.read_text(encoding="utf-8").replace("from_on: '2026-01-01'", "from_on: '2020-01-01'"))
+    assert nenghao("registry", "import", str(file))[0] == 0
+    csv = file.with_name("outputs.csv")
+    csv.write_text(
+        f"uscc,process_unit,line,kind,grain,period,value,unit\n{USCC},plant,l1,production,month,2023-08,1e5,t\n"
+    )
+    status, _, err = nenghao("outputs", "import", str(csv))
+    assert (status, "closed_year_reason" in err, "line 2, period: year 2023 is closed" in err) == (1, True, True)
+    assert nenghao("outputs", "import", str(csv), "--closed-year-reason", "court order 7")[:2] == (
+        0, "1 accepted, 0 unchanged\n",
+    )  # fmt: skip
+    assert nenghao("outputs", "import", str(csv))[:2] == (0, "0 accepted, 1 unchanged\n")
+    with engine.connect() as connection:
+        details = connection.execute(text("SELECT detail->'closed_years' FROM audit WHERE action = 'outputs.report'"))
+        assert sorted(details.scalars(), key=str) == [None, {"2023": "court order 7"}]
 
 
 def quarantine(engine: Engine, count: int) -> None:
