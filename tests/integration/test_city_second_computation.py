@@ -70,6 +70,7 @@ def worked(postgres: Postgres) -> Iterator[Worked]:
     postgres.clone_database(TEMPLATE, name)
     url = postgres.dsn(name)
     engine = engine_module.create(url)
+    stale.forget_failures()
     city = City(seed=7)
     _register(engine, url, city)
     _send(engine, city)
