@@ -28,6 +28,7 @@ HINTS = {
     "timezone_aware": "give the instant with its zone, e.g. 2026-01-01T00:00:00+08:00",
     "extra_forbidden": "unknown field",
     "missing": "required",
+    "model_type": "must be fields with values (a file begins with `enterprises:`)",
 }
 
 
