@@ -57,6 +57,11 @@ def reason(name: str | None, language: str) -> str:
     return name if pair is None else pair[0 if language == "zh" else 1]
 
 
+def cause(names: str, language: str) -> str:
+    """Return in words what made a revision: several causes are joined by +; an unknown one keeps its own word."""
+    return " + ".join(WORDS[language].get(f"cause_{name}", name) for name in names.split(" + "))
+
+
 def month(day: date | None) -> str:
     """Return a month as it is written: 2026-10."""
     return NOTHING if day is None else day.strftime("%Y-%m")

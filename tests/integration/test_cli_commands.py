@@ -131,6 +131,8 @@ def test_gateways_are_added_rotated_and_disabled(nenghao: Nenghao, file: Path, e
     status, out, _ = nenghao("gateways", "add", code, "--enterprise", USCC)
     assert (status, out.splitlines()[-1].split()[0]) == (0, code)
     first = out.split()[-1]
+    status, out, _ = nenghao("gateways", "add", code, "--enterprise", USCC)
+    assert (status, f"`nenghao gateways rotate {code}` gives it a new one" in out, first in out) == (0, True, False)
     status, out, _ = nenghao("gateways", "rotate", code)
     assert (status, out.split()[0]) == (0, code)
     assert out.split()[-1] != first
@@ -215,7 +217,9 @@ def test_a_file_in_another_encoding_is_named_without_a_traceback(nenghao: Nengha
 
 def test_a_release_that_nobody_works_on_says_so(nenghao: Nenghao, engine: Engine) -> None:
     quarantine(engine, 3)
-    assert "unknown_point" in nenghao("quarantine", "list", "--gateway", "gw-q")[1]
+    listed = nenghao("quarantine", "list", "--gateway", "gw-q")[1]
+    assert "unknown_point" in listed
+    assert (listed.count("+08:00"), listed.count("+00:00")) == (3, 0)
     status, out, err = nenghao("quarantine", "release", "--gateway", "gw-q", "--timeout-s", "0.3")
     assert (status, out) == (1, "3 item(s) asked for\n")
     assert "3 item(s) still wait after 0.3 s" in err
