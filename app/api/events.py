@@ -25,12 +25,23 @@ class EventReport(BaseModel):
     dry_run: bool = Field(False, description="check and show, write nothing")
 
 
+class EventWarning(Answer):
+    """What is doubtful of an event that was taken: check it, and put it right by a `meter_correction`."""
+
+    location: str = Field(examples=["event, initial_register"])
+    text_zh: str
+    text_en: str
+
+
 class EventEntered(Answer):
     """What an event did, or with `dry_run` would do."""
 
     is_dry_run: bool
     is_new: bool = Field(description="false: the very same event was known, nothing changed")
     changes: list[str] = Field(description="one line per changed row", examples=[["+ installation gw-1/E001/…"]])
+    warnings: list[EventWarning] = Field(
+        description="registers that the readings around them make doubtful; none where nothing changed"
+    )
 
 
 class PointEvent(Answer):
@@ -68,6 +79,7 @@ def enter_event(
 ) -> intake.Entered:
     """Enterable weeks later: figures from the event's instant on are computed again from the raw readings, those before
     it are left alone (a `meter_correction` reaches back to the meter's first day). Twice the same does no harm.
+    A register that a stored reading contradicts (a final one below the reading before it) is refused with 422.
     """
     return intake.enter(
         connection,

@@ -6,7 +6,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from app import settings
-from app.cli.terminal import actor, commands, database, instant, local, now, out
+from app.cli.terminal import actor, commands, database, err, instant, local, now, out
 from app.db import events as events_db
 from app.db.access import Caller
 from app.db.scope import CITY
@@ -168,5 +168,8 @@ def _enter(
         )  # fmt: skip
     for line in done.changes:
         out.print(line, markup=False)
+    for warning in done.warnings:
+        err.print(f"warning: {warning.location}: {warning.text_en}", markup=False, style="yellow")
+        err.print(f"注意：{warning.text_zh}", markup=False, style="yellow")
     verb = "would be " if is_dry_run else ""
     out.print(f"event {verb}entered" if done.is_new else "this event was known, nothing changed")

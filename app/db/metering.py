@@ -272,6 +272,18 @@ def readings(connection: Connection, stretches: Sequence[Stretch]) -> list[list[
     return found
 
 
+def surroundings(
+    connection: Connection, stretches: Sequence[Stretch], known: dict[int, Extent]
+) -> list[tuple[list[Reading], Reach]]:
+    """Return what it takes to judge each stretch: its readings with those around it, and the context they reach."""
+    reach = contexts(connection, stretches, known)
+    read = [
+        (s[0], low_at or min(known[s[0]].from_at, s[1]), high_at or max(known[s[0]].to_at, s[2]))
+        for s, (low_at, high_at) in zip(stretches, reach, strict=True)
+    ]
+    return list(zip(readings(connection, read), reach, strict=True))
+
+
 def assignments(connection: Connection, point_ids: Sequence[int]) -> list[Assignment]:
     """Return all dated assignments of points."""
     query = text(

@@ -6,7 +6,7 @@ situation (which meter was in place then), who entered it and why, and the right
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,9 +21,10 @@ from app.db.access import Caller
 from app.domain.calendar import BUSINESS_ZONE, hour_floor
 from app.domain.closing import INSTANT
 from app.errors import Conflict, Invalid, NotFound
-from app.intake import closed_years, registry
+from app.intake import closed_years, event_registers, registry
 from app.intake.edits import NOT_RECOMPUTED
 from app.intake.event_entries import AnyEvent, Event, Move, MultiplierChange
+from app.intake.event_registers import Warned
 from app.intake.event_rows import Situation, plan
 from app.intake.registry_file import EnterpriseEntry, RegistryFile
 from app.settings import Settings
@@ -31,11 +32,15 @@ from app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """What an event did, or with `is_dry_run` would do: a line for each changed row; none where it was known."""
+    """What an event did, or with `is_dry_run` would do: a line for each changed row; none where it was known.
+
+    `warnings`: what is doubtful of the registers that it states.
+    """
 
     is_dry_run: bool
     is_new: bool
     changes: list[str]
+    warnings: list[Warned] = field(default_factory=list)
 
 
 def enter(
@@ -51,9 +56,9 @@ def enter(
     """Write an event in the caller's transaction, with its marks and audit; a dry run leaves nothing.
 
     Raises NotFound for a point outside the scope, Invalid for what cannot be (an event before the meter existed, in
-    the future, without a register to part the two meters by, where readings were dropped), Conflict for what
-    contradicts a recorded event, Forbidden for a closed year without a reason. The very same event again changes
-    nothing.
+    the future, without a register to part the two meters by, with one that contradicts a stored reading, where readings
+    were dropped), Conflict for what contradicts a recorded event, Forbidden for a closed year without a reason. The
+    very same event again changes nothing.
     """
     with connection.begin_nested() as savepoint:
         done = _enter(connection, caller, event, settings, now, closed_year_reason, is_dry_run)
@@ -103,11 +108,12 @@ def _enter(
             " right, enter a meter_correction",
             detail_zh="该时刻已登记了不同的事件；更正已登记的表计请用 meter_correction",
         )
+    warnings = event_registers.check(connection, point["id"], event)
     stated = event.model_dump(mode="json", exclude_unset=True)
     events_db.insert(connection, point["id"], event.kind, event.at, stated, actor=caller.name, now=now)
     detail = stated | {"changes": report.changes, "closed_year_reason": closed_year_reason}
     access.record(connection, caller.name, f"event.{event.kind}", f"{event.gateway}/{event.point}", detail)
-    return Entered(is_dry_run, is_new=True, changes=report.changes)
+    return Entered(is_dry_run, is_new=True, changes=report.changes, warnings=warnings)
 
 
 _PLACES = {("enterprises", 0, "gateways", 0, "points", 0): "event", ("enterprises", 0): "event"}

@@ -217,14 +217,8 @@ def judgements(
     connection: Connection, stretches: Sequence[Stretch], known: dict[int, Extent], meters: dict[int, Meter]
 ) -> Iterator[Judgement]:
     """Yield the judgement of each stretch; it also holds steps and findings of the neighbours that were read."""
-    contexts = stored.contexts(connection, stretches, known)
-    read = [
-        (s[0], low_at or min(known[s[0]].from_at, s[1]), high_at or max(known[s[0]].to_at, s[2]))
-        for s, (low_at, high_at) in zip(stretches, contexts, strict=True)
-    ]
-    for stretch, readings, (low_at, high_at) in zip(
-        stretches, stored.readings(connection, read), contexts, strict=True
-    ):
+    around = stored.surroundings(connection, stretches, known)
+    for stretch, (readings, (low_at, high_at)) in zip(stretches, around, strict=True):
         yield metering.judge(meters[stretch[0]], readings, known_from=low_at, known_to=high_at)
 
 

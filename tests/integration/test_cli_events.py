@@ -1,7 +1,7 @@
 """`nenghao events` and `nenghao calendar`: what an operator types, what is printed and written."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from app import cli, settings
 from app.domain.credit_code import with_check_digit
 from tests.integration import accounting_city as city
+from tests.integration import rollup_site as site
 
 Nenghao = Callable[..., tuple[int, str, str]]
 AT = "2026-03-12T10:00:00"
@@ -108,3 +109,23 @@ def test_a_calendar_is_brought_in(nenghao: Nenghao, engine: Engine, tmp_path: Pa
     with engine.connect() as connection:
         sources = connection.execute(text("SELECT count(*) FROM calendar_day WHERE source = 'test'"))
         assert sources.scalar_one() == 2
+
+
+def test_a_register_that_contradicts_a_reading_is_refused_and_a_strange_one_warned_of(
+    nenghao: Nenghao, engine: Engine
+) -> None:
+    at = datetime(2026, 3, 12, 2, tzinfo=UTC)
+    with engine.begin() as connection:
+        (point_id,) = connection.execute(text("SELECT id FROM point")).one()
+        rows = [(at - timedelta(hours=3 - i), 118_000.0 + i, 0) for i in range(3)]
+        rows += [(at + timedelta(hours=i), 118_003.0 + i, 0) for i in range(1, 4)]
+        site.insert_readings(connection, point_id, rows)
+    new = ("--initial", "0", "--serial", "S2", "--reason", "burnt out")
+    done, said, complaint = nenghao("events", "replacement", "gw-001/E001", AT, "--final", "33000", *new)
+    assert (done, said) == (1, "")
+    assert "final_register 33000 is below 118002, the reading of 2026-03-12T09:00:00+08:00" in complaint
+    for extra in (("--dry-run",), ()):
+        done, said, complaint = nenghao("events", "replacement", "gw-001/E001", AT, "--final", "118003", *new, *extra)
+        assert (done, "entered" in said) == (0, True)
+        assert "warning: event, initial_register: from initial_register 0 to 118004" in complaint
+        assert "注意：initial_register 0 与 2026-03-12T11:00:00+08:00 的读数 118004" in complaint

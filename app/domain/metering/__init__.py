@@ -5,7 +5,8 @@ Calculation rules, sections 9 and 10. `judge` turns the readings that count into
 """
 
 from app.domain.metering.hours import UsageHour, hour_pieces, is_steady, usage_hours, windows_in_service
-from app.domain.metering.judge import judge
+from app.domain.metering.judge import judge, stated_registers
+from app.domain.metering.objections import Objection
 from app.domain.metering.rules import (
     CONTEXT_AFTER,
     CONTEXT_BEFORE,
@@ -38,6 +39,7 @@ __all__ = [
     "Installation",
     "Judgement",
     "Meter",
+    "Objection",
     "Reading",
     "Reason",
     "Service",
@@ -48,6 +50,7 @@ __all__ = [
     "is_steady",
     "judge",
     "load_limit",
+    "stated_registers",
     "usage_hours",
     "windows_in_service",
 ]

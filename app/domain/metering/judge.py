@@ -1,11 +1,12 @@
 """From the readings of one point to accepted steps and findings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 
 from app.domain.calendar import hour_floor
 from app.domain.metering.increments import Counted, Note, gauge_steps, interval_steps
+from app.domain.metering.objections import Objection, objections
 from app.domain.metering.registers import Series, Shown, steps_of
 from app.domain.metering.rules import LARGEST
 from app.domain.metering.terms import (
@@ -39,9 +40,7 @@ def judge(
     findings: list[Finding] = []
     if meter.signal is Signal.REGISTER:
         steps: list[Step] = []
-        for installation in meter.installations:
-            mine = [reading for reading, owner in counted if owner is installation]
-            series = Series(_shown(installation, mine, known_from, known_to), meter, installation)
+        for series in _series(meter, counted, known_from, known_to):
             more, doubts, out = steps_of(series)
             steps += more
             findings += _steps_per_hour(doubts)
@@ -53,6 +52,28 @@ def judge(
     findings += _per_hour(notes)
     findings.sort(key=lambda f: (f.from_at, f.reason, f.to_at))
     return Judgement(tuple(steps), tuple(findings))
+
+
+def stated_registers(
+    meter: Meter,
+    readings: Sequence[Reading],
+    *,
+    known_from: datetime | None = None,
+    known_to: datetime | None = None,
+) -> list[Objection]:
+    """Return what the readings of a point say against the registers that its dated events state; see `judge`."""
+    if meter.signal is not Signal.REGISTER:
+        return []
+    counted, _ = _counted(meter, readings)
+    return [found for series in _series(meter, counted, known_from, known_to) for found in objections(series)]
+
+
+def _series(
+    meter: Meter, counted: list[Counted], known_from: datetime | None, known_to: datetime | None
+) -> Iterator[Series]:
+    for installation in meter.installations:
+        mine = [reading for reading, owner in counted if owner is installation]
+        yield Series(_shown(installation, mine, known_from, known_to), meter, installation)
 
 
 def _counted(meter: Meter, readings: Sequence[Reading]) -> tuple[list[Counted], list[Note]]:
