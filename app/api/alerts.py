@@ -41,11 +41,17 @@ class Alert(Answer):
     period: date | None = Field(description="null for monthly rules: see first_period and last_period")
     first_period: date | None = Field(examples=["2026-09-01"])
     last_period: date | None = Field(examples=["2026-10-01"])
-    reason: str = Field(examples=["below_baseline"])
+    reason: str = Field(description="why it is in this state", examples=["breach_found", "no_longer_in_breach"])
     facts: dict[str, Any] = Field(
-        description="the figures it rests on",
-        examples=[{"actual": "118.4632", "benchmark": "100", "baseline": "117", "measured_share": "0.9983"}],
-    )
+        description="the figures it rests on; of a resolved one as they last were in breach, with `resolution`:"
+        " the reason and the present figures",
+        examples=[
+            {
+                "actual": "118.4632", "benchmark": "100", "baseline": "117", "measured_share": "0.9983",
+                "resolution": {"reason": "no_longer_in_breach", "present": {"actual": "110.2", "baseline": "117"}},
+            }
+        ],
+    )  # fmt: skip
     pending_at: Instant
     opened_at: Instant | None
     acknowledged_at: Instant | None

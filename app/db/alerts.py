@@ -185,11 +185,14 @@ def renew(connection: Connection, alert_id: int, *, month: date | None, reason: 
     )
 
 
-def resolve(connection: Connection, alert_id: int, *, reason: str, now: datetime) -> None:
-    """End an alert."""
+def resolve(connection: Connection, alert_id: int, *, reason: str, facts: Mapping[str, Any], now: datetime) -> None:
+    """End an alert; `facts`: those of its breach, with what ended it."""
     connection.execute(
-        text("UPDATE alert SET state = 'resolved', resolved_at = :now, reason = :reason WHERE id = :id"),
-        {"id": alert_id, "now": now, "reason": reason},
+        text(
+            "UPDATE alert SET state = 'resolved', resolved_at = :now, reason = :reason, facts = CAST(:facts AS jsonb)"
+            " WHERE id = :id"
+        ),
+        {"id": alert_id, "now": now, "reason": reason, "facts": json.dumps(facts, ensure_ascii=False)},
     )
 
 

@@ -10,6 +10,7 @@ Bad data neither opens nor resolves a violation: it is held, and the data rule o
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 
 from app.domain import calendar
@@ -65,6 +66,8 @@ class Reason(StrEnum):
     NEXT_MONTH_IN_BREACH = "next_month_in_breach"
     MONTHS_NOT_CONSECUTIVE = "months_not_consecutive"
     NO_LONGER_IN_BREACH = "no_longer_in_breach"
+    LATER_PERIOD_IN_ORDER = "later_period_in_order"
+    LEVEL_CHANGED = "level_changed"
     CLEARED_WHILE_PENDING = "cleared_while_pending"
     IN_ORDER = "in_order"
     DATA_NOT_GOOD_ENOUGH = "data_not_good_enough"
@@ -75,22 +78,26 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was seen of a subject: the verdict, why, and the month it is about (None for rules without months)."""
+    """What was seen of a subject: the verdict, why, the month it is about (None for rules without months), and the
+    baseline it was compared with.
+    """
 
     verdict: Verdict
     reason: Reason
     month: date | None = None
+    baseline: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The alert that is pending, open or acknowledged for this rule and subject."""
+    """The alert that is pending, open or acknowledged for this rule and subject; `baseline`: of its last breach."""
 
     alert_id: int
     state: State
     pending_at: datetime
     first_month: date | None = None
     last_month: date | None = None
+    baseline: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +127,14 @@ def decide(alive: Alive | None, seen: Observation, now: datetime, *, hold: timed
     if alive.state is State.PENDING:
         # It fired and ended before anyone was told: no notice, the receiver never heard of it.
         return Decision(Change.DROP, Reason.CLEARED_WHILE_PENDING)
-    ended = Reason.NO_LONGER_IN_BREACH if seen.verdict is Verdict.CLEAR else seen.reason
-    return Decision(Change.RESOLVE, ended)
+    return Decision(Change.RESOLVE, _cleared(alive, seen) if seen.verdict is Verdict.CLEAR else seen.reason)
+
+
+def _cleared(alive: Alive, seen: Observation) -> Reason:
+    """Why what was a breach is none: another period is judged now, or by another level, or its figure changed."""
+    if seen.month is not None and alive.last_month is not None and seen.month > alive.last_month:
+        return Reason.LATER_PERIOD_IN_ORDER
+    return Reason.LEVEL_CHANGED if seen.baseline != alive.baseline else Reason.NO_LONGER_IN_BREACH
 
 
 def _begin(alive: Alive | None, now: datetime, hold: timedelta) -> Decision | None:
@@ -157,6 +170,7 @@ class MonthFigure:
     is_level_recalled: bool
     is_complete: bool
     has_missing_outputs: bool = False
+    baseline: Decimal | None = None
 
 
 def latest_with_value(figures: Sequence[MonthFigure]) -> MonthFigure | None:
@@ -179,7 +193,7 @@ def observe_baseline(figures: Sequence[MonthFigure], *, recalled_counts: bool) -
         return Observation(Verdict.UNJUDGED, Reason.DATA_NOT_GOOD_ENOUGH, figure.month)
     if figure.is_below_baseline:
         return Observation(Verdict.BREACH, Reason.BREACH_FOUND, figure.month)
-    return Observation(Verdict.CLEAR, Reason.IN_ORDER, figure.month)
+    return Observation(Verdict.CLEAR, Reason.IN_ORDER, figure.month, figure.baseline)
 
 
 def observe_data_quality(figures: Sequence[MonthFigure], now: datetime) -> Observation:

@@ -241,6 +241,11 @@ class Windows:
         return min(Fraction(self.estimated, self.expected), 1 - self.measured_share)
 
     @property
+    def missing_share(self) -> Fraction:
+        """Neither received nor estimated, over expected; 0 when nothing was expected."""
+        return 1 - self.measured_share - self.estimated_share if self.expected > 0 else Fraction(0)
+
+    @property
     def is_complete(self) -> bool:
         """Whether at least 90 % of the expected windows were received."""
         least = self.expected * COMPLETENESS_MIN.numerator

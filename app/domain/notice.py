@@ -17,9 +17,79 @@ def write(rule_kind: str, facts: Facts) -> tuple[str, str]:
     return {"below_baseline": _baseline, "gateway_silent": _silent, "data_quality": _quality}[rule_kind](facts)
 
 
-def write_resolved(text_zh: str, text_en: str) -> tuple[str, str]:
-    """Return the sentences that take back what was told."""
-    return f"已解除：{text_zh}", f"Resolved: {text_en}"
+def write_resolved(rule_kind: str, told: Facts, reason: str, present: Facts | None) -> tuple[str, str]:
+    """Return the sentences that take back what was told: why it ended, what the figure is now, what was opened.
+
+    `told`: the `data` of the breach with its sentences. `reason`: of the decision; another one is shown as it stands.
+    `present`: the figures that were judged now, or stand now in the period of the alert; None where there are none.
+    """
+    shown = {**told, **(present or {})}
+    named_zh, named_en = _named(told)
+    endings = {"below_baseline": _BASELINE_ENDED, "gateway_silent": _SILENCE_ENDED, "data_quality": _QUALITY_ENDED}
+    ended_zh, ended_en = {**_ENDED, **endings[rule_kind]}.get(reason, (f"原因：{reason}", f"reason: {reason}"))
+    now_zh, now_en = _now(rule_kind, shown) if present else ("", "")
+    period = {"period": shown.get("period"), "before": _shown(told.get("baseline"))}
+    return (
+        f"已解除：{named_zh}{ended_zh.format(**period)}。{now_zh}原告警：{told.get('text_zh', '')}",
+        f"Resolved: {named_en}: {ended_en.format(**period)}.{now_en} It had been opened with:"
+        f" {told.get('text_en', '')}",
+    )
+
+
+# Why an alert ended, by `app.domain.alerting.Reason`.
+_ENDED = {
+    "rule_disabled": ("的该项规则已停用", "the rule was switched off"),
+    "basis_withdrawn": ("已无可判定的指标值", "there is no figure to judge any more"),
+    "months_not_consecutive": (
+        "{period}再次出现，与前次月份不连续，另开告警",
+        "it is found again in {period}, not in consecutive months, and told as a new alert",
+    ),
+}
+_BASELINE_ENDED = {
+    "no_longer_in_breach": (
+        "{period}指标已变化，不再劣于基准水平",
+        "the figure of {period} changed and is not worse any more",
+    ),
+    "later_period_in_order": (
+        "后一期{period}不劣于基准水平",
+        "the later period {period} is not worse than the baseline",
+    ),
+    "level_changed": (
+        "{period}所比的基准水平已改变（原为{before}），不再劣于基准水平",
+        "{period} is compared with another level (the baseline was {before}) and is not worse any more",
+    ),
+    "level_is_recalled": (
+        "{period}水平值出处待核，不据此认定违规",
+        "the level of {period} is not confirmed and is no ground for a violation",
+    ),
+}
+_QUALITY_ENDED = {
+    "no_longer_in_breach": ("{period}数据已满足要求", "the data of {period} are sufficient now"),
+    "later_period_in_order": ("后一期{period}数据满足要求", "the data of the later period {period} are sufficient"),
+}
+_SILENCE_ENDED = {
+    "no_longer_in_breach": ("恢复通信", "it speaks again"),
+    "basis_withdrawn": ("已停用", "it was switched off"),
+}
+
+
+def _now(rule_kind: str, facts: Facts) -> tuple[str, str]:
+    """The present figure, as a sentence; of a line with how much of it was measured."""
+    if rule_kind == "gateway_silent":
+        heard = facts.get("last_heard_at")
+        return (f"最后一次通信{heard}。", f" Last heard {heard}.") if heard else ("", "")
+    shares_zh, shares_en = _shares(facts)
+    if rule_kind == "data_quality":
+        return f"现为：{shares_zh}。", f" Now: {shares_en}."
+    if facts.get("actual") is None:
+        return "", ""
+    period, actual = facts.get("period"), _with_unit(facts, "actual")
+    low_zh = f"基准水平{_with_unit(facts, 'baseline')}" if facts.get("baseline") else "无适用的基准水平"
+    low_en = f"baseline {_with_unit(facts, 'baseline')}" if facts.get("baseline") else "no baseline applies"
+    return (
+        f"{period}能耗现为{actual}（{low_zh}），{shares_zh}。",
+        f" {period} is now {actual} ({low_en}), {shares_en}.",
+    )
 
 
 def _name(part: Any, language: str) -> str:
@@ -46,34 +116,58 @@ def _percent(text: Any) -> str:
         return "—"
 
 
+def _with_unit(facts: Facts, name: str) -> str:
+    return f"{_shown(facts.get(name))} {facts.get('unit') or ''}".rstrip()
+
+
+def _named(facts: Facts) -> tuple[str, str]:
+    """Whom it is about: of a line district, enterprise and line, of a gateway its code."""
+    code = (facts.get("gateway") or {}).get("code", "")
+    what = f"{_name(facts.get('line'), EN)}{f'gateway {code}' if code else ''}"
+    return (
+        f"{_name(facts.get('district'), ZH)}{_name(facts.get('enterprise'), ZH)}{_name(facts.get('line'), ZH)}"
+        + (f"端设备{code}" if code else ""),
+        ", ".join(part for part in (_name(facts.get("enterprise"), EN), what) if part),
+    )
+
+
+def _shares(facts: Facts) -> tuple[str, str]:
+    """How much of the figure was measured, estimated, and is missing: together the whole."""
+    measured, estimated, missing = (
+        _percent(facts.get(f"{name}_share")) for name in ("measured", "estimated", "missing")
+    )
+    return (
+        f"实测{measured}，估算{estimated}，缺失{missing}",
+        f"measured {measured}, estimated {estimated}, missing {missing}",
+    )
+
+
 def _baseline(facts: Facts) -> tuple[str, str]:
     unit, actual = facts.get("unit", ""), _shown(facts.get("actual"))
     level, low = _shown(facts.get("benchmark")), _shown(facts.get("baseline"))
-    measured, estimated = _percent(facts.get("measured_share")), _percent(facts.get("estimated_share"))
+    shares_zh, shares_en = _shares(facts)
     cited = facts.get("level") or {}
     period, edition = facts.get("period"), cited.get("edition") or ""
     doubt_zh, doubt_en = (
         ("水平值出处待核。", " The level is not confirmed.") if cited.get("confidence") == RECALLED else ("", "")
     )
     return (
-        f"{_name(facts.get('district'), ZH)}{_name(facts.get('enterprise'), ZH)}"
-        f"{_name(facts.get('line'), ZH)}（{facts.get('product_zh')}）{period}能耗{actual} {unit}，"
-        f"劣于基准水平{low} {unit}（标杆水平{level} {unit}，{edition}）。{doubt_zh}实测{measured}，估算{estimated}。",
+        f"{_named(facts)[0]}（{facts.get('product_zh')}）{period}能耗{actual} {unit}，"
+        f"劣于基准水平{low} {unit}（标杆水平{level} {unit}，{edition}）。{doubt_zh}{shares_zh}。",
         f"{_name(facts.get('enterprise'), EN)}, {_name(facts.get('line'), EN)}"
         f" ({facts.get('product_en')}), {_name(facts.get('district'), EN)}: {actual} {unit} in {period},"
         f" worse than the baseline {low} {unit} (benchmark {level} {unit}, {edition}).{doubt_en}"
-        f" Measured {measured}, estimated {estimated}.",
+        f" {shares_en.capitalize()}.",
     )
 
 
 def _quality(facts: Facts) -> tuple[str, str]:
-    measured, period = _percent(facts.get("measured_share")), facts.get("period")
+    (shares_zh, shares_en), period = _shares(facts), facts.get("period")
     return (
-        f"{_name(facts.get('district'), ZH)}{_name(facts.get('enterprise'), ZH)}"
-        f"{_name(facts.get('line'), ZH)}{period}数据不足：实测{measured}，要求不低于90 %；该月指标仅供参考，不作判定。",
+        f"{_named(facts)[0]}{period}数据不足：{shares_zh}，要求实测不低于90 %；该月指标仅供参考，不作判定。",
         f"{_name(facts.get('enterprise'), EN)}, {_name(facts.get('line'), EN)},"
-        f" {_name(facts.get('district'), EN)}: data of {period} is not sufficient, measured {measured} where 90 %"
-        " is asked for; the figure of the month is provisional and not judged.",
+        f" {_name(facts.get('district'), EN)}: data of {period} is not sufficient, {shares_en} where 90 %"
+        " measured is asked for; the figure of the month is provisional and not judged.",
     )
 
 
@@ -81,8 +175,7 @@ def _silent(facts: Facts) -> tuple[str, str]:
     gateway = (facts.get("gateway") or {}).get("code", "")
     heard = facts.get("last_heard_at")
     return (
-        f"{_name(facts.get('district'), ZH)}{_name(facts.get('enterprise'), ZH)}端设备{gateway}失联，"
-        + (f"最后一次通信{heard}。" if heard else "登记后从未通信。"),
+        f"{_named(facts)[0]}失联，" + (f"最后一次通信{heard}。" if heard else "登记后从未通信。"),
         f"{_name(facts.get('enterprise'), EN)}, {_name(facts.get('district'), EN)}: gateway {gateway} is silent, "
         + (f"last heard {heard}." if heard else "never heard since it was registered."),
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from app.db import alerts, deliveries, stale
 from app.db.alerts import AliveAlert, HeardGateway, Rule, Subject
 from app.domain import alerting, benchmark, calendar, notice
-from app.domain.alerting import Change, Decision, MonthFigure, Observation, Reason, Verdict
+from app.domain.alerting import Alive, Change, Decision, MonthFigure, Observation, Reason, Verdict
 from app.domain.rounding import round_places
 from app.settings import Settings
 
@@ -75,12 +75,21 @@ def _judge_months(
         seen = alerting.observe_baseline(figures, recalled_counts=settings.recalled_levels_open_violations)
     else:
         seen = alerting.observe_data_quality(figures, now)
-    row = next((row for row in months if row["period"] == seen.month), None)
-    facts = {**subject.facts, **(_month_facts(row) if row else {})}
     alert = alerts.alive(connection, rule.rule_id, subject.kind, subject.subject_id)
+    # Where nothing is judged any more, what became of the period of the alert is shown.
+    shown = seen.month or (alert.alive.last_month if alert else None)
+    row = next((row for row in months if row["period"] == shown), None)
+    facts = {**subject.facts, **(_month_facts(row) if row else {})}
     hold = _hold(rule, alerting.DATA_QUALITY_HOLD if rule.kind == "data_quality" else timedelta(0))
-    decision = alerting.decide(alert.alive if alert else None, seen, now, hold=hold)
+    decision = alerting.decide(_alive(rule, alert), seen, now, hold=hold)
     _apply(connection, Case(rule, subject, alert, decision, seen.month), facts, now, settings)
+
+
+def _alive(rule: Rule, alert: AliveAlert | None) -> Alive | None:
+    """What the decision must know of an alert: of the baseline rule also with what its figure was compared."""
+    if alert is None or rule.kind != "below_baseline" or not alert.facts.get("baseline"):
+        return alert.alive if alert else None
+    return replace(alert.alive, baseline=Decimal(alert.facts["baseline"]))
 
 
 def look_for_silence(engine: Engine, now: datetime, settings: Settings) -> int:
@@ -159,7 +168,8 @@ def _apply(
     """Write the change of an alert, and in the same transaction what officials are told of it."""
     facts = _complete(case, seen_facts, settings)
     if case.alert is not None:
-        _change(connection, case, case.alert, facts, now)
+        present = {name: value for name, value in seen_facts.items() if name not in case.subject.facts}
+        _change(connection, case, case.alert, facts, present, now)
     opens = case.decision.opens
     if case.decision.change is Change.PEND or (
         opens and (case.alert is None or case.decision.change is Change.REPLACE)
@@ -178,7 +188,15 @@ def _apply(
             _tell(connection, "alert.opened", begun, case.subject, facts, now=now)
 
 
-def _change(connection: Connection, case: Case, alert: AliveAlert, facts: Mapping[str, Any], now: datetime) -> None:
+def _change(
+    connection: Connection,
+    case: Case,
+    alert: AliveAlert,
+    facts: Mapping[str, Any],
+    present: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """`facts`: all that is told of a breach; `present`: of these the figures alone, as they stand now."""
     alert_id, reason = alert.alive.alert_id, case.decision.reason
     match case.decision.change:
         case Change.UPDATE | Change.EXTEND:
@@ -187,10 +205,12 @@ def _change(connection: Connection, case: Case, alert: AliveAlert, facts: Mappin
             alerts.open_pending(connection, alert_id, reason=reason, facts=facts, now=now)
             _tell(connection, "alert.opened", alert_id, case.subject, facts, now=now)
         case Change.RESOLVE | Change.REPLACE | Change.DROP:
-            alerts.resolve(connection, alert_id, reason=reason, now=now)
+            ended = {"reason": reason, "present": present or None}
+            alerts.resolve(connection, alert_id, reason=reason, facts={**alert.facts, "resolution": ended}, now=now)
             # Only what officials were told of is taken back.
             if alert.was_told:
-                _tell(connection, "alert.resolved", alert_id, case.subject, _taken_back(alert.facts), now=now)
+                told = _taken_back(case.rule, alert.facts, ended)
+                _tell(connection, "alert.resolved", alert_id, case.subject, told, now=now)
 
 
 def _tell(
@@ -229,9 +249,9 @@ def _complete(case: Case, facts: Mapping[str, Any], settings: Settings) -> dict[
     }
 
 
-def _taken_back(told: Mapping[str, Any]) -> dict[str, Any]:
-    text_zh, text_en = notice.write_resolved(str(told.get("text_zh", "")), str(told.get("text_en", "")))
-    return {**told, "text_zh": text_zh, "text_en": text_en}
+def _taken_back(rule: Rule, told: Mapping[str, Any], ended: Mapping[str, Any]) -> dict[str, Any]:
+    text_zh, text_en = notice.write_resolved(rule.kind, told, ended["reason"], ended["present"])
+    return {**told, "text_zh": text_zh, "text_en": text_en, "resolution": ended}
 
 
 def _windows(row: Mapping[str, Any]) -> benchmark.Windows:
@@ -249,6 +269,7 @@ def _month_figure(row: Mapping[str, Any], rule: Rule) -> MonthFigure:
         is_level_recalled=row["level_confidence"] == "recalled",
         is_complete=windows.expected > 0 and windows.measured_share >= minimum,
         has_missing_outputs=row["reason"] == benchmark.Reason.MISSING_OUTPUT_DAYS,
+        baseline=row["baseline"],
     )
 
 
@@ -265,6 +286,7 @@ def _month_facts(row: Mapping[str, Any]) -> dict[str, Any]:
         "unit": row["unit"],
         **figures,
         "status": row["status"],
+        "figure_reason": row["reason"],
         "level": {
             "edition": row["edition"],
             "source": row["source"],
@@ -272,4 +294,5 @@ def _month_facts(row: Mapping[str, Any]) -> dict[str, Any]:
         },
         "measured_share": str(round_places(windows.measured_share, 4)),
         "estimated_share": str(round_places(windows.estimated_share, 4)),
+        "missing_share": str(round_places(windows.missing_share, 4)),
     }

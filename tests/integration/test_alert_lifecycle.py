@@ -78,7 +78,7 @@ def test_a_line_over_its_baseline_opens_one_alert_and_tells_those_it_concerns(en
     assert body["timestamp"] == "2026-11-05T08:00:00+08:00"
     assert data.pop("text_zh") == (
         "东丽区第1水泥厂一号窑（水泥熟料）2026-10能耗121.43 kgce/t，劣于基准水平117 kgce/t"
-        "（标杆水平100 kgce/t，2021/2023）。实测100.00 %，估算0.00 %。"
+        "（标杆水平100 kgce/t，2021/2023）。实测100.00 %，估算0.00 %，缺失0.00 %。"
     )
     assert "Cement 1, Kiln 1 (cement clinker)" in data.pop("text_en")
     source = data["level"].pop("source")
@@ -90,8 +90,8 @@ def test_a_line_over_its_baseline_opens_one_alert_and_tells_those_it_concerns(en
         "line": {"code": "kiln-1", "name_zh": "一号窑", "name_en": "Kiln 1"},
         "period": "2026-10", "product_zh": "水泥熟料", "product_en": "cement clinker", "unit": "kgce/t",
         "actual": "121.431", "benchmark": "100", "baseline": "117", "ratio": "1.21431", "position": "-0.260647058824",
-        "status": "below_baseline", "level": {"edition": "2021/2023", "confidence": "confirmed"},
-        "measured_share": "1.0000", "estimated_share": "0.0000",
+        "status": "below_baseline", "figure_reason": None, "level": {"edition": "2021/2023", "confidence": "confirmed"},
+        "measured_share": "1.0000", "estimated_share": "0.0000", "missing_share": "0.0000",
         "url": f"https://energy.example/enterprises/{plant.enterprise_id}",
     }  # fmt: skip
 
@@ -126,8 +126,49 @@ def test_a_corrected_output_resolves_it_and_says_what_is_taken_back(engine, sett
     assert (found["state"], found["reason"]) == ("resolved", "no_longer_in_breach")
     opened, resolved = payloads(engine)
     assert (opened["type"], resolved["type"]) == ("alert.opened", "alert.resolved")
-    assert resolved["data"]["text_zh"] == "已解除：" + opened["data"]["text_zh"]
-    assert resolved["data"]["actual"] == opened["data"]["actual"]
+    told, ended = resolved["data"], resolved["data"].pop("resolution")
+    assert told["text_zh"].startswith(
+        "已解除：东丽区第1水泥厂一号窑2026-10指标已变化，不再劣于基准水平。"
+        "2026-10能耗现为100.38 kgce/t（基准水平117 kgce/t）"
+    )
+    assert told["text_zh"].endswith("原告警：" + opened["data"]["text_zh"])
+    assert "2026-10 is now 100.38 kgce/t" in told["text_en"]
+    assert {**told, "text_zh": "", "text_en": ""} == {**opened["data"], "text_zh": "", "text_en": ""}
+    present = ended["present"]
+    assert (ended["reason"], present["period"], present["status"]) == ("no_longer_in_breach", "2026-10", "between")
+    assert (present["actual"], present["baseline"], present["measured_share"]) == ("100.38296", "117", "1.0000")
+    assert found["facts"]["resolution"] == ended
+    assert found["facts"]["actual"] == opened["data"]["actual"]
+
+
+def test_another_edition_of_the_level_resolves_it_and_is_named_as_the_reason(engine, settings, plant):
+    city.over_baseline(engine, plant, "170")
+    judge(engine, settings)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE efficiency_level SET baseline = 130 WHERE baseline = 117"))
+        stale.mark(connection, "benchmark", plant.line_id, *calendar.month_bounds(OCT), cause="edition")
+    city.settle(engine)
+    judge(engine, settings, NOW + timedelta(hours=1))
+    _, resolved = payloads(engine)
+    assert alerts(engine)[0]["reason"] == resolved["data"]["resolution"]["reason"] == "level_changed"
+    assert "所比的基准水平已改变（原为117）" in resolved["data"]["text_zh"]
+    assert resolved["data"]["baseline"] == "117"
+    assert resolved["data"]["resolution"]["present"]["baseline"] == "130"
+
+
+def test_a_figure_that_is_gone_resolves_it(engine, settings, plant):
+    city.over_baseline(engine, plant, "170")
+    judge(engine, settings)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE ratio SET actual = NULL, ratio = NULL, position = NULL, status = 'unknown',"
+                                " reason = 'no_output'"))  # fmt: skip
+    judge(engine, settings, NOW + timedelta(hours=1), line_id=plant.line_id)
+    _, resolved = payloads(engine)
+    ended = resolved["data"]["resolution"]
+    assert (ended["reason"], ended["present"]["actual"], ended["present"]["figure_reason"]) == (
+        "basis_withdrawn", None, "no_output"
+    )  # fmt: skip
+    assert "已无可判定的指标值。原告警" in resolved["data"]["text_zh"]
 
 
 def test_an_acknowledged_alert_is_not_told_again_and_still_resolves(engine, settings, plant):
@@ -142,6 +183,7 @@ def test_an_acknowledged_alert_is_not_told_again_and_still_resolves(engine, sett
     judge(engine, settings, line_id=plant.line_id)
     (found,) = alerts(engine)
     assert (found["state"], found["reason"]) == ("resolved", "rule_disabled")
+    assert found["facts"]["resolution"]["present"]["actual"] == "121.431"
 
 
 def test_a_recalled_level_opens_no_violation_unless_switched_on(engine, settings, plant, database_url):
@@ -290,6 +332,12 @@ def test_a_silent_gateway_is_told_after_it_was_confirmed_and_resolved_when_it_sp
     heard(engine, [silent], later)
     assert look(engine, settings, later + timedelta(seconds=1)) == 1
     assert [row["state"] for row in alerts(engine)] == ["resolved"]
+    told = payloads(engine)[-1]["data"]
+    assert (told["last_heard_at"], told["resolution"]) == (
+        "2026-11-05T08:00:00+08:00",
+        {"reason": "no_longer_in_breach", "present": {"last_heard_at": "2026-11-05T08:00:52+08:00"}},
+    )
+    assert "端设备gw-001恢复通信。最后一次通信2026-11-05T08:00:52+08:00。" in told["text_zh"]
     assert [row["kind"] for row in table(engine, "SELECT kind FROM event ORDER BY occurred_at")] == [
         "alert.opened",
         "alert.resolved",

@@ -1,6 +1,8 @@
 """What becomes of an alert: one table, one line per situation."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -24,6 +26,14 @@ def clear(month=OCT):
 
 def alive(state=State.OPEN, last=OCT, age=timedelta(hours=1)):
     return Alive(7, state, NOW - age, last, last)
+
+
+def compared(baseline):
+    return replace(alive(), baseline=Decimal(baseline))
+
+
+def compared_clear(baseline):
+    return replace(clear(), baseline=None if baseline is None else Decimal(baseline))
 
 
 UNJUDGED = Observation(Verdict.UNJUDGED, Reason.DATA_NOT_GOOD_ENOUGH, OCT)
@@ -51,6 +61,10 @@ WITHDRAWN = Observation(Verdict.WITHDRAWN, Reason.LEVEL_IS_RECALLED, OCT)
         (alive(), breach(SEP), timedelta(0), Change.UPDATE, Reason.STILL_IN_BREACH),
         (alive(last=None), breach(None), timedelta(0), Change.UPDATE, Reason.STILL_IN_BREACH),
         (alive(), clear(), timedelta(0), Change.RESOLVE, Reason.NO_LONGER_IN_BREACH),
+        (alive(last=SEP), clear(), timedelta(0), Change.RESOLVE, Reason.LATER_PERIOD_IN_ORDER),
+        (compared("117"), compared_clear("125"), timedelta(0), Change.RESOLVE, Reason.LEVEL_CHANGED),
+        (compared("117"), compared_clear(None), timedelta(0), Change.RESOLVE, Reason.LEVEL_CHANGED),
+        (compared("117"), compared_clear("117.0"), timedelta(0), Change.RESOLVE, Reason.NO_LONGER_IN_BREACH),
         (alive(), UNJUDGED, timedelta(0), Change.NONE, Reason.DATA_NOT_GOOD_ENOUGH),
         (alive(), WITHDRAWN, timedelta(0), Change.RESOLVE, Reason.LEVEL_IS_RECALLED),
         # acknowledged is as alive as open

@@ -205,6 +205,9 @@ def test_shares_of_windows_stay_within_one():
     assert benchmark.Windows(96, 100, 5).estimated_share == 0
     assert benchmark.Windows(0, 0, 0).measured_share == 0
     assert benchmark.Windows(100, 90, 20).estimated_share == Fraction(1, 10)
+    assert [benchmark.Windows(*w).missing_share for w in ((100, 90, 4), (96, 100, 5), (0, 0, 0))] == [
+        Fraction(6, 100), 0, 0
+    ]  # fmt: skip
 
 
 def test_a_month_keeps_the_edition_in_force_on_its_first_day():

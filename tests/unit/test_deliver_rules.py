@@ -185,7 +185,7 @@ FACTS = {
     "line": {"code": "kiln-1", "name_zh": "一号窑", "name_en": "Kiln 1"},
     "period": "2026-10", "product_zh": "水泥熟料", "product_en": "cement clinker", "unit": "kgce/t",
     "actual": "121.4350", "benchmark": "100", "baseline": "117", "level": {"edition": "2021/2023"},
-    "measured_share": "0.99870", "estimated_share": "0",
+    "measured_share": "0.99870", "estimated_share": "0", "missing_share": "0.0013",
 }  # fmt: skip
 
 
@@ -193,15 +193,75 @@ def test_a_notice_names_everything_an_official_needs():
     text_zh, text_en = notice.write("below_baseline", FACTS)
     assert text_zh == (
         "东丽区某水泥厂一号窑（水泥熟料）2026-10能耗121.44 kgce/t，"
-        "劣于基准水平117 kgce/t（标杆水平100 kgce/t，2021/2023）。实测99.87 %，估算0.00 %。"
+        "劣于基准水平117 kgce/t（标杆水平100 kgce/t，2021/2023）。实测99.87 %，估算0.00 %，缺失0.13 %。"
     )
-    for part in ("Some Cement", "Kiln 1", "121.44 kgce/t", "baseline 117", "benchmark 100", "Measured 99.87 %"):
+    for part in (
+        "Some Cement",
+        "Kiln 1",
+        "121.44 kgce/t",
+        "baseline 117",
+        "benchmark 100",
+        "Measured 99.87 %, estimated 0.00 %, missing 0.13 %.",
+    ):
         assert part in text_en
 
 
-def test_a_resolved_notice_says_so_and_missing_names_do_not_break_it():
-    unnamed = notice.write("below_baseline", {**FACTS, "enterprise": {"name_zh": "某厂", "name_en": ""}})
-    text_zh, text_en = notice.write_resolved(*unnamed)
+def resolved(reason, present, kind="below_baseline", facts=FACTS):
+    text_zh, text_en = notice.write(kind, facts)
+    return notice.write_resolved(kind, {**facts, "text_zh": text_zh, "text_en": text_en}, reason, present)
+
+
+def test_a_resolved_notice_says_why_and_what_the_figure_is_now():
+    told = notice.write("below_baseline", FACTS)
+    present = {**FACTS, "actual": "110.2"}
+    assert resolved("no_longer_in_breach", present) == (
+        "已解除：东丽区某水泥厂一号窑2026-10指标已变化，不再劣于基准水平。"
+        "2026-10能耗现为110.2 kgce/t（基准水平117 kgce/t），"
+        f"实测99.87 %，估算0.00 %，缺失0.13 %。原告警：{told[0]}",
+        "Resolved: Some Cement, Kiln 1: the figure of 2026-10 changed and is not worse any more. 2026-10 is now 110.2"
+        " kgce/t (baseline 117 kgce/t), measured 99.87 %, estimated 0.00 %, missing 0.13 %."
+        f" It had been opened with: {told[1]}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "present", "parts"),
+    [
+        ("later_period_in_order", {"period": "2026-11", "actual": "99"}, ("后一期2026-11", "2026-11 is now 99 kgce/t")),
+        ("level_changed", {"baseline": "125"}, ("原为117", "the baseline was 117", "baseline 125 kgce/t")),
+        ("level_changed", {"baseline": None}, ("无适用的基准水平", "no baseline applies")),
+        ("level_is_recalled", {"actual": "121"}, ("不据此认定违规", "no ground for a violation")),
+        ("basis_withdrawn", None, ("已无可判定的指标值。原告警", "no figure to judge any more. It had been opened")),
+        ("rule_disabled", {"actual": "121"}, ("规则已停用", "switched off", "2026-10 is now 121 kgce/t")),
+        ("months_not_consecutive", {"period": "2026-12"}, ("2026-12再次出现", "found again in 2026-12")),
+        ("another_reason", None, ("another_reason",)),
+    ],
+)
+def test_each_reason_of_a_resolution(reason, present, parts):
+    said = "\n".join(resolved(reason, present))
+    for part in parts:
+        assert part in said
+
+
+def test_what_resolves_the_other_rules():
+    shares = {"measured_share": "0.95", "estimated_share": "0.04", "missing_share": "0.01"}
+    text_zh, text_en = resolved("no_longer_in_breach", shares, "data_quality")
+    assert "2026-10数据已满足要求。现为：实测95.00 %，估算4.00 %，缺失1.00 %。" in text_zh
+    assert "are sufficient now. Now: measured 95.00 %, estimated 4.00 %, missing 1.00 %." in text_en
+    gateway = {"gateway": {"code": "gw-1"}, "last_heard_at": "2026-11-05T08:00:00+08:00"}
+    text_zh, text_en = resolved(
+        "no_longer_in_breach", {"last_heard_at": "2026-11-05T09:00:00+08:00"}, "gateway_silent", gateway
+    )
+    assert text_zh.startswith(
+        "已解除：端设备gw-1恢复通信。最后一次通信2026-11-05T09:00:00+08:00。原告警：端设备gw-1失联"
+    )
+    assert text_en.startswith("Resolved: gateway gw-1: it speaks again. Last heard 2026-11-05T09:00:00+08:00. It had")
+    assert "已停用" in resolved("basis_withdrawn", None, "gateway_silent", gateway)[0]
+
+
+def test_missing_names_do_not_break_a_notice():
+    unnamed = {**FACTS, "enterprise": {"name_zh": "某厂", "name_en": ""}}
+    text_zh, text_en = resolved("no_longer_in_breach", None, facts=unnamed)
     assert text_zh.startswith("已解除：东丽区某厂")
     assert text_en.startswith("Resolved: 某厂")
     assert "从未通信" in notice.write("gateway_silent", {"gateway": {"code": "gw-1"}, "last_heard_at": None})[0]
