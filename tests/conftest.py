@@ -4,6 +4,7 @@ import itertools
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,11 @@ TEMPLATE = "nenghao_template"
 _numbers = itertools.count()
 
 
+def pytest_configure() -> None:
+    """End a run on SIGTERM as on Ctrl-C: what was started is stopped and removed, instead of being left behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def programs() -> ServerPrograms:
     """The unpacked servers; the first run on a machine unpacks them."""
@@ -35,8 +41,8 @@ def postgres(programs: ServerPrograms) -> Iterator[Postgres]:
     """A running PostgreSQL with a migrated template database; durability is off, nothing outlives the run."""
     with scratch_folder() as folder:
         server = Postgres(programs, folder, free_port(), fast_unsafe=True)
-        server.start()
         try:
+            server.start()
             server.ensure_database(TEMPLATE)
             migrations.upgrade(server.dsn(TEMPLATE))
             yield server
@@ -74,8 +80,8 @@ def broker(programs: ServerPrograms) -> Iterator[Broker]:
     """A running Mosquitto with dynamic security; tests create their own accounts with random names."""
     with scratch_folder() as folder:
         server = Broker(programs, folder, free_port())
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.stop()
@@ -109,8 +115,8 @@ def tls_broker(programs: ServerPrograms, authority: Path) -> Iterator[Broker]:
             (folder / name).chmod(0o644)
         files = TlsFiles(folder / "ca.crt", folder / "server.crt", folder / "server.key", free_port())
         server = Broker(programs, folder, free_port(), tls=files)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.stop()

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -38,6 +39,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", choices=sorted(MEASUREMENTS), help="run this one (and the yardstick it needs)")
     chosen = parser.parse_args().only
+    # As Ctrl-C: the servers are stopped and their folder is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="nenghao-bench-") as folder, Bench.running(Path(folder)) as bench:
         for name, measure in MEASUREMENTS.items():
             if chosen in (None, name):

@@ -48,8 +48,8 @@ class Bench:
         programs = ensure_servers(local_folder(), lambda _line: None)
         postgres = Postgres(programs, folder / "postgres", free_port())
         broker = Broker(programs, folder / "broker", free_port())
-        postgres.start()
         try:
+            postgres.start()
             postgres.ensure_database(TEMPLATE)
             migrations.upgrade(postgres.dsn(TEMPLATE))
             broker.start()
