@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from app import broker, settings
 from app.cli import edits, entered, events, evidence, explain, factors, levels
-from app.cli.terminal import actor, commands, database, err, local, now, out, working
+from app.cli.terminal import actor, commands, database, err, now, out, records, working
 from app.db import access, deliveries, inbox, migrations
 from app.db import registry as registry_db
 from app.db.scope import CITY
@@ -28,6 +27,7 @@ from app.intake.registry_csv import parse_folder
 from app.intake.registry_file import EnterpriseEntry, GatewayEntry, RegistryFile, parse_text
 
 RELEASE_POLL_S = 0.25
+EndpointId = Annotated[int, typer.Argument(help="its id in `nenghao endpoints list` 通知地址编号")]
 app = commands("Nenghao, online monitoring of energy use. 重点用能单位能耗在线监测。")
 _reference = commands("Official tables 基准表.")
 _registry = commands("Enterprises, lines, gateways, points 登记.")
@@ -154,6 +154,20 @@ def gateways_add(
         out.print(f"{code} has a password already; `nenghao gateways rotate {code}` gives it a new one", markup=False)
 
 
+@_gateways.command("list")
+def gateways_list(
+    enterprise: Annotated[
+        str | None, typer.Option(help="only of this one, by its credit code 统一社会信用代码")
+    ] = None,
+) -> None:
+    """Show the gateways, by code 端设备列表."""
+    with database() as engine, engine.connect() as connection:
+        if enterprise is not None:
+            registry_db.enterprise_in_scope(connection, CITY, enterprise)
+        rows = registry_db.list_gateways(connection, enterprise)
+    records(("code", "uscc", "zone", "heartbeat_s", "is_enabled", "created_at"), rows)
+
+
 @_gateways.command("rotate")
 def gateways_rotate(code: str) -> None:
     """Give a gateway a new password and print it, this once; the old one ends 更换口令."""
@@ -195,6 +209,25 @@ def keys_create(
     out.print(key, markup=False)
 
 
+@_keys.command("list")
+def keys_list() -> None:
+    """Show every key by how it begins, never the key itself; the newest first 密钥列表."""
+    with database() as engine, engine.connect() as connection:
+        rows = access.list_keys(connection)
+    scope = ("role", "district_code", "enterprise_id", "is_enabled")
+    times = ("created_at", "expires_at", "last_used_at", "revoked_at")
+    records(("id", "prefix", "name", *scope, *times), rows)
+
+
+@_keys.command("revoke")
+def keys_revoke(key_id: Annotated[int, typer.Argument(help="its id in `nenghao keys list` 密钥编号")]) -> None:
+    """End a key, at once and for good; a second time changes nothing 撤销密钥."""
+    with database() as engine, engine.begin() as connection:
+        access.revoke_key(connection, key_id, now())
+        access.record(connection, actor(), "key.revoke", f"key/{key_id}")
+    out.print(f"key {key_id} is revoked")
+
+
 @_endpoints.command("add")
 def endpoints_add(
     name: Annotated[str, typer.Option()],
@@ -214,6 +247,37 @@ def endpoints_add(
     out.print(f"endpoint {endpoint_id} {name} → {url}", markup=False)
 
 
+@_endpoints.command("list")
+def endpoints_list() -> None:
+    """Show every endpoint and what waits for it, never its secret 通知地址列表."""
+    with database() as engine, engine.connect() as connection:
+        rows = deliveries.list_endpoints(connection)
+    state = ("is_enabled", "disabled_reason", "pending", "dead", "last_delivered_at", "created_at")
+    records(("id", "name", "url", "district_code", "kinds", *state), rows)
+
+
+@_endpoints.command("disable")
+def endpoints_disable(
+    endpoint_id: EndpointId, reason: Annotated[str | None, typer.Option(help="why 原因")] = None
+) -> None:
+    """Send it nothing more; what waits stays and goes out when it is enabled again 停用."""
+    _switch_endpoint(endpoint_id, is_enabled=False, reason=reason)
+
+
+@_endpoints.command("enable")
+def endpoints_enable(endpoint_id: EndpointId) -> None:
+    """Send it notices again, those that wait first 启用."""
+    _switch_endpoint(endpoint_id, is_enabled=True, reason=None)
+
+
+def _switch_endpoint(endpoint_id: int, *, is_enabled: bool, reason: str | None) -> None:
+    with database() as engine, engine.begin() as connection:
+        deliveries.set_enabled(connection, endpoint_id, is_enabled=is_enabled, reason=reason)
+        detail = {"is_enabled": is_enabled, "reason": reason}
+        access.record(connection, actor(), "endpoint.change", f"endpoint/{endpoint_id}", detail)
+    out.print(f"endpoint {endpoint_id} is {'enabled' if is_enabled else 'disabled'}")
+
+
 @_quarantine.command("list")
 def quarantine_list(
     gateway: Annotated[str | None, typer.Option(help="only this gateway's")] = None,
@@ -223,16 +287,7 @@ def quarantine_list(
     with database() as engine, engine.connect() as connection:
         rows: list[dict[str, Any]] = inbox.list_quarantine(connection, CITY, limit=limit, gateway_code=gateway)
     columns = ("id", "received_at", "gateway_code", "point_code", "ts", "item_count", "reason", "detail", "released_at")
-    # Tabs rather than a drawn table: a line is a record, however narrow the terminal, and can be cut and counted.
-    out.print("\t".join(columns))
-    for row in rows:
-        out.print("\t".join(_cell(row[column]) for column in columns), markup=False)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, datetime):
-        return local(value)
-    return "" if value is None else str(value)
+    records(columns, rows)
 
 
 @_quarantine.command("release")

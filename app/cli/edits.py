@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.cli.terminal import actor, commands, database, file_text, instant, local, now, out, working
+from app.cli.terminal import actor, commands, database, file_text, instant, local, now, out, records, working
 from app.db import edits as edits_db
 from app.db import inbox
 from app.db.access import Caller
@@ -110,13 +110,10 @@ def list_edits(
         found = edits_db.list_entries(
             connection, gateway_id, limit=limit, point=code or None, from_at=since, to_at=until
         )
-    # A line is a record that can be cut at its tabs; the console would turn them into blanks.
-    typer.echo("\t".join(COLUMNS))
-    for row in found:
-        shown = row | {"point": f"{gateway}/{row['point']}", "ts": local(row["ts"])}
-        shown["counts"] = "yes" if row["counts"] else "no"
-        shown["recorded_at"] = row["recorded_at"] and local(row["recorded_at"])
-        typer.echo("\t".join("" if shown[column] is None else str(shown[column]) for column in COLUMNS))
+    records(
+        COLUMNS,
+        (row | {"point": f"{gateway}/{row['point']}", "counts": "yes" if row["counts"] else "no"} for row in found),
+    )
 
 
 def _enter_one(

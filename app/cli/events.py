@@ -1,12 +1,13 @@
 """`nenghao events`: a meter was exchanged, read with another multiplier, registered wrongly; a point was moved."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
 from app import settings
-from app.cli.terminal import actor, commands, database, err, instant, local, now, out
+from app.cli.terminal import actor, commands, database, err, instant, now, out, records
 from app.db import events as events_db
 from app.db.access import Caller
 from app.db.scope import CITY
@@ -131,15 +132,14 @@ def list_events(
     gateway, _, code = (point or "").partition("/")
     with database() as engine, engine.connect() as connection:
         rows = events_db.list_events(connection, CITY, limit=limit, gateway=gateway or None, point=code or None)
-    # A line is a record that can be cut at its tabs; the console would turn them into blanks.
-    typer.echo("\t".join(("id", "point", "at", "kind", "stated", "actor", "reason", "evidence", "recorded_at")))
-    for row in rows:
-        stated = " ".join(f"{name}={value}" for name, value in row["stated"].items())
-        cells = (
-            *(row["id"], f"{row['gateway']}/{row['point']}", local(row["at"]), row["kind"], stated, row["actor"]),
-            *(row["reason"], row["evidence"] or "", local(row["recorded_at"])),
-        )
-        typer.echo("\t".join(map(str, cells)))
+    columns = ("id", "point", "at", "kind", "stated", "actor", "reason", "evidence", "recorded_at")
+    records(
+        columns, (row | {"point": f"{row['gateway']}/{row['point']}", "stated": _words(row["stated"])} for row in rows)
+    )
+
+
+def _words(stated: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in stated.items())
 
 
 def _register(value: str) -> str | None:

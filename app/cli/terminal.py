@@ -1,10 +1,11 @@
 """What every command shares: the terminal, the database, the present, and who types."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -72,6 +73,25 @@ def instant(value: str) -> datetime:
 def local(at: datetime) -> str:
     """Return an instant as the city's clocks show it."""
     return at.astimezone(BUSINESS_ZONE).isoformat()
+
+
+def records(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print rows under the names of their columns.
+
+    Tabs rather than a drawn table: a line is a record, however narrow the terminal, and can be cut and counted. Not by
+    the console, which would turn tabs into blanks.
+    """
+    typer.echo("\t".join(columns))
+    for row in rows:
+        typer.echo("\t".join(_cell(row[column]) for column in columns))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return local(value)
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def commands(text: str) -> typer.Typer:

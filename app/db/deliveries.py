@@ -241,7 +241,7 @@ def set_enabled(connection: Connection, endpoint_id: int, *, is_enabled: bool, r
         {"id": endpoint_id, "enabled": is_enabled, "reason": None if is_enabled else reason},
     )
     if changed.rowcount == 0:
-        raise NotFound(f"there is no endpoint {endpoint_id}")
+        raise NotFound(f"there is no endpoint {endpoint_id}", detail_zh=f"没有端点 {endpoint_id}")
 
 
 def list_endpoints(connection: Connection) -> list[dict[str, Any]]:

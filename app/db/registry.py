@@ -191,12 +191,13 @@ def gateway_in_scope(connection: Connection, scope: Scope, code: str) -> dict[st
     return dict(row)
 
 
-def list_gateways(connection: Connection, uscc: str) -> list[dict[str, Any]]:
-    """Return the gateways of an enterprise that was found in scope."""
+def list_gateways(connection: Connection, uscc: str | None = None) -> list[dict[str, Any]]:
+    """Return the gateways of an enterprise that was found in scope, or of all."""
     rows = connection.execute(
         text(
             "SELECT g.code, e.uscc, g.zone, g.heartbeat_s, g.is_enabled, g.created_at FROM gateway g"
-            " JOIN enterprise e ON e.id = g.enterprise_id WHERE e.uscc = :uscc ORDER BY g.code"
+            " JOIN enterprise e ON e.id = g.enterprise_id"
+            " WHERE CAST(:uscc AS text) IS NULL OR e.uscc = :uscc ORDER BY g.code"
         ),
         {"uscc": uscc},
     ).mappings()

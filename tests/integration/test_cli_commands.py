@@ -13,6 +13,7 @@ from sqlalchemy import Engine, text
 
 from app import broker as accounts
 from app import cli, settings
+from app.db import access
 from app.domain.calendar import business_day
 from app.domain.credit_code import with_check_digit
 from deploy.local.broker import Broker
@@ -161,6 +162,55 @@ def test_a_key_and_an_endpoint(nenghao: Nenghao, engine: Engine) -> None:
         assert connection.execute(text("SELECT name, kinds FROM endpoint")).all() == [("official", ["alert.*"])]
 
 
+def table(said: str) -> list[dict[str, str]]:
+    header, *lines = (line.split("\t") for line in said.splitlines())
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def test_what_was_made_is_listed_and_withdrawn(nenghao: Nenghao, file: Path, engine: Engine, gateway: str) -> None:
+    nenghao("reference", "load")
+    nenghao("registry", "import", str(file))
+    for words in ((), ("--enterprise", USCC)):
+        (row,) = table(nenghao("gateways", "list", *words)[1])
+        assert (row["code"], row["uscc"], row["is_enabled"]) == (gateway, USCC, "True")
+        assert row["created_at"].endswith("+08:00")
+    other = with_check_digit("91120000MA0000002")
+    status, _, err = nenghao("gateways", "list", "--enterprise", other)
+    assert (status, f"no enterprise '{other}'" in err) == (1, True)
+
+    key = nenghao("keys", "create", "--role", "official", "--district", "120101", "--name", "和平值班")[1].strip()
+    status, said, _ = nenghao("keys", "list")
+    (row,) = table(said)
+    assert (key in said, key.startswith(row["prefix"]), row["name"], row["district_code"], row["revoked_at"]) == (
+        False, True, "和平值班", "120101", "",
+    )  # fmt: skip
+    for _ in range(2):
+        assert nenghao("keys", "revoke", row["id"])[:2] == (0, f"key {row['id']} is revoked\n")
+    assert table(nenghao("keys", "list")[1])[0]["revoked_at"].endswith("+08:00")
+    with engine.connect() as connection:
+        assert access.authenticate(connection, key, datetime.now(UTC)) is None
+    status, _, err = nenghao("keys", "revoke", "99")
+    assert (status, "there is no key 99" in err) == (1, True)
+
+    secret = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoxMjM0NTY="
+    endpoint = ("endpoints", "add", "--name", "duty", "--url", "http://127.0.0.1:9/", "--secret", secret)
+    assert nenghao(*endpoint, "--kinds", "alert.*", "--kinds", "figure.*")[0] == 0
+    status, said, _ = nenghao("endpoints", "list")
+    (row,) = table(said)
+    assert (secret in said, row["kinds"], row["is_enabled"], row["pending"]) == (False, "alert.*,figure.*", "True", "0")
+    assert (
+        nenghao("endpoints", "disable", row["id"], "--reason", "停机维护")[1] == f"endpoint {row['id']} is disabled\n"
+    )
+    (row,) = table(nenghao("endpoints", "list")[1])
+    assert (row["is_enabled"], row["disabled_reason"]) == ("False", "停机维护")
+    assert nenghao("endpoints", "enable", row["id"])[0] == 0
+    assert table(nenghao("endpoints", "list")[1])[0]["is_enabled"] == "True"
+    assert nenghao("endpoints", "disable", "99")[0] == 1
+    with engine.connect() as connection:
+        actions = set(connection.execute(text("SELECT action FROM audit WHERE actor LIKE 'cli:%'")).scalars())
+    assert actions >= {"key.revoke", "endpoint.change"}
+
+
 def test_outputs_come_from_csv(nenghao: Nenghao, file: Path) -> None:
     month = f"{business_day(datetime.now(UTC)):%Y-%m}"  # of no closed year
     nenghao("reference", "load")
@@ -218,6 +268,7 @@ def test_a_file_in_another_encoding_is_named_without_a_traceback(nenghao: Nengha
 def test_a_release_that_nobody_works_on_says_so(nenghao: Nenghao, engine: Engine) -> None:
     quarantine(engine, 3)
     listed = nenghao("quarantine", "list", "--gateway", "gw-q")[1]
+    assert {row["gateway_code"] for row in table(listed)} == {"gw-q"}
     assert "unknown_point" in listed
     assert (listed.count("+08:00"), listed.count("+00:00")) == (3, 0)
     status, out, err = nenghao("quarantine", "release", "--gateway", "gw-q", "--timeout-s", "0.3")
