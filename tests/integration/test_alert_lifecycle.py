@@ -96,6 +96,21 @@ def test_a_line_over_its_baseline_opens_one_alert_and_tells_those_it_concerns(en
     }  # fmt: skip
 
 
+def test_the_district_of_today_is_told_not_that_of_a_move_to_come(engine, settings, plant):
+    here, _ = endpoint(engine, "dongli", "120110"), endpoint(engine, "heping", "120101")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE enterprise_assignment SET to_on = '2199-01-01'"))
+        connection.execute(
+            text(
+                "INSERT INTO enterprise_assignment (enterprise_id, from_on, district_code, industry_code)"
+                " SELECT enterprise_id, '2199-01-01', '120101', industry_code FROM enterprise_assignment"
+            )
+        )
+    city.over_baseline(engine, plant, "170")
+    judge(engine, settings)
+    assert [row["endpoint_id"] for row in table(engine, "SELECT endpoint_id FROM delivery")] == [here]
+
+
 def test_the_same_matter_is_told_once_and_extended_by_the_next_month(engine, settings, plant):
     city.over_baseline(engine, plant, "170")
     judge(engine, settings)

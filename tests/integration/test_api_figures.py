@@ -3,12 +3,14 @@
 import csv
 import io
 import time
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, text
 
+from app.api.access import now as api_now
 from app.api.usage import Usage
-from tests.integration.api_site import SEPTEMBER, Site, build
+from tests.integration.api_site import NOW, SEPTEMBER, Site, build
 
 
 @pytest.fixture
@@ -98,6 +100,29 @@ def test_an_enterprise_that_moved_keeps_its_past_where_it_was(site: Site) -> Non
     assert districts["120119"]["energy_this_month"]["equivalent_tce"] == "333.311"
     assert site.client("official-a").get(f"/api/v1/enterprises/{site.a.enterprise_id}").status_code == 404
     assert site.client("official-b").get(f"/api/v1/enterprises/{site.a.enterprise_id}").status_code == 200
+
+
+def test_an_enterprise_that_will_move_stays_where_it_is_until_that_day(site: Site) -> None:
+    with site.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE enterprise_assignment SET to_on = '2026-10-16' WHERE enterprise_id = :e"),
+            {"e": site.a.enterprise_id},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO enterprise_assignment (enterprise_id, from_on, district_code, industry_code)"
+                " VALUES (:e, '2026-10-16', '120119', '3011')"
+            ),
+            {"e": site.a.enterprise_id},
+        )
+    path = f"/api/v1/enterprises/{site.a.enterprise_id}"
+    answer = site.client("official-a").get(path)
+    assert (answer.status_code, answer.json()["district_code"]) == (200, "120110")
+    assert site.client("official-b").get(path).status_code == 404
+    site.app.dependency_overrides[api_now] = lambda: NOW + timedelta(days=1)
+    assert site.client("official-a").get(path).status_code == 404
+    answer = site.client("official-b").get(path)
+    assert (answer.status_code, answer.json()["district_code"]) == (200, "120119")
 
 
 def test_a_ratio_cites_its_level_and_says_what_was_measured(site: Site) -> None:

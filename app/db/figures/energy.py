@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.assignments import district_on
 from app.db.figures.as_of import source
-from app.db.figures.sums import SIGNED, complete_sum, district_on, energy_sums, exact
+from app.db.figures.sums import SIGNED, complete_sum, energy_sums, exact
 from app.db.scope import Scope
 
 # grain: (table, column of the step's start, the business day by which a district owns the step)

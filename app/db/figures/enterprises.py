@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import CURRENT_ASSIGNMENT, LATEST_RATIO, energy_sums, exact
+from app.db.assignments import CURRENT_ASSIGNMENT
+from app.db.figures.sums import LATEST_RATIO, energy_sums, exact
 from app.db.figures.totals import previous_month
 from app.db.scope import Scope
 from app.domain.calendar import month_of

@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import CURRENT_ASSIGNMENT, LATEST_RATIO, district_on, energy_sums
+from app.db.assignments import CURRENT_ASSIGNMENT, district_on
+from app.db.figures.sums import LATEST_RATIO, energy_sums
 from app.db.scope import Scope
 from app.domain.calendar import month_of
 
