@@ -250,15 +250,19 @@ def list_receipts(
     lane: int | None = None,
     seq: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a gateway's receipts, newest first; epoch, lane and seq name one message."""
+    """Return a gateway's receipts, newest first, after the one of an id; epoch, lane and seq name one message.
+
+    By commit: ingest draws ids far ahead, so those of two of its processes are no order in time.
+    """
     rows = connection.execute(
         text(
             "SELECT id, epoch, lane, seq, accepted, duplicate, disputed, coalesce(rejected, '[]') AS rejected, sent_at,"
             " received_at, committed_at, encode(rows_digest, 'hex') AS rows_sha256 FROM receipt WHERE gateway_id = :id"
-            " AND (CAST(:before AS bigint) IS NULL OR id < :before)"
+            " AND (CAST(:before AS bigint) IS NULL"
+            "  OR (committed_at, id) < (SELECT b.committed_at, b.id FROM receipt b WHERE b.id = :before))"
             " AND (CAST(:epoch AS text) IS NULL OR epoch = :epoch)"
             " AND (CAST(:lane AS smallint) IS NULL OR lane = :lane)"
-            " AND (CAST(:seq AS bigint) IS NULL OR seq = :seq) ORDER BY id DESC LIMIT :limit"
+            " AND (CAST(:seq AS bigint) IS NULL OR seq = :seq) ORDER BY committed_at DESC, id DESC LIMIT :limit"
         ),
         {"id": gateway_id, "before": before_id, "epoch": epoch, "lane": lane, "seq": seq, "limit": limit},
     ).mappings()

@@ -246,6 +246,31 @@ def test_an_alert_is_acknowledged_once_and_the_audit_tells(site: Site) -> None:
     )  # fmt: skip
 
 
+def test_receipts_are_listed_by_commit_whatever_ids_their_writers_drew(site: Site) -> None:
+    """Each writer draws a thousand ids ahead, so that those of two writers are no order in time."""
+    with site.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO receipt (id, gateway_id, epoch, lane, seq, message_digest, rows_digest, accepted,"
+                " duplicate, disputed, received_at, committed_at)"
+                " SELECT m.id, g.id, 'e1', 0, m.seq, '', '', 1, 0, 0, m.at, m.at"
+                " FROM gateway g, (VALUES (5001, 8, CAST(:now AS timestamptz) + interval '1 minute'),"
+                " (4001, 9, :now + interval '2 minutes'), (5002, 10, :now + interval '2 minutes'),"
+                " (4002, 11, :now + interval '3 minutes')) AS m (id, seq, at) WHERE g.code = :gateway"
+            ),
+            {"now": NOW, "gateway": site.a.gateway_code},
+        )
+    seqs, cursor = [], None
+    while True:
+        params = {"gateway": site.a.gateway_code, "limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = site.client("operator").get("/api/v1/receipts", params=params).json()
+        seqs += [row["seq"] for row in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seqs == [11, 10, 9, 8, 7]
+
+
 def test_a_test_notice_takes_the_way_of_every_notice(site: Site) -> None:
     client = site.client("operator")
     made = client.post("/api/v1/endpoints", json={"name": "new", "url": "https://new.example/in"})
