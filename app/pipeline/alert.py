@@ -249,6 +249,7 @@ def _month_figure(row: Mapping[str, Any], rule: Rule) -> MonthFigure:
         is_level_recalled=row["level_confidence"] == "recalled",
         is_complete=windows.expected > 0 and windows.measured_share >= minimum,
         has_missing_outputs=row["reason"] == benchmark.Reason.MISSING_OUTPUT_DAYS,
+        months=12 if row["grain"] == "year" else 1,
     )
 
 
