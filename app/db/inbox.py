@@ -9,7 +9,6 @@ from app.db.assignments import CURRENT_ASSIGNMENT
 from app.db.scope import Scope
 from app.errors import Conflict, Invalid, NotFound
 
-ALERT_STATES = ("pending", "open", "acknowledged", "resolved")
 # So much of a quarantined packet is shown; the whole stays in the database.
 RAW_SHOWN_BYTES = 400
 
@@ -91,22 +90,28 @@ def events_of(connection: Connection, alert_id: int) -> list[dict[str, Any]]:
 
 
 def acknowledge(connection: Connection, scope: Scope, alert_id: int, *, actor: str, note: str, now: datetime) -> None:
-    """Take an alert as seen, once; an alert that is acknowledged or resolved already raises Conflict."""
+    """Take an open alert as seen, once; one that is acknowledged, resolved or not open yet raises Conflict."""
     alert(connection, scope, alert_id)
     changed = connection.execute(
         text(
             "UPDATE alert SET state = 'acknowledged', acknowledged_at = :now, acknowledged_by = :actor,"
-            " acknowledge_note = :note WHERE id = :id AND state IN ('pending', 'open')"
+            " acknowledge_note = :note WHERE id = :id AND state = 'open'"
         ),
         {"id": alert_id, "now": now, "actor": actor, "note": note},
     )
-    if changed.rowcount == 0:
-        found = alert(connection, scope, alert_id)
+    if changed.rowcount:
+        return
+    found = alert(connection, scope, alert_id)
+    if found["state"] == "pending":
         raise Conflict(
-            f"alert {alert_id} is {found['state']} already: nothing to acknowledge",
-            detail_zh=f"告警 {alert_id} 已处于 {found['state']} 状态，无需确认",
-            acknowledged_by=found["acknowledged_by"],
+            f"alert {alert_id} is not open yet: it is held back until it is confirmed, and told then",
+            detail_zh=f"告警 {alert_id} 尚待确认，未对外通知：确认后再处理",
         )
+    raise Conflict(
+        f"alert {alert_id} is {found['state']} already: nothing to acknowledge",
+        detail_zh=f"告警 {alert_id} 已处于 {found['state']} 状态，无需确认",
+        acknowledged_by=found["acknowledged_by"],
+    )
 
 
 def _quarantine_tables(scope: Scope) -> str:

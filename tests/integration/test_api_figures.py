@@ -246,6 +246,17 @@ def test_an_alert_is_acknowledged_once_and_the_audit_tells(site: Site) -> None:
     )  # fmt: skip
 
 
+def test_an_alert_that_is_still_held_back_is_not_acknowledged(site: Site) -> None:
+    """Acknowledged, it would never be told: nobody else would hear of the matter."""
+    with site.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE alert SET state = 'pending', opened_at = NULL WHERE id = :id"), {"id": site.a.alert_id}
+        )
+    answer = site.client("official-a").post(f"/api/v1/alerts/{site.a.alert_id}/acknowledge", json={"note": "seen"})
+    assert (answer.status_code, "not open yet" in answer.json()["detail"]) == (409, True)
+    assert site.client("operator").get(f"/api/v1/alerts/{site.a.alert_id}").json()["state"] == "pending"
+
+
 def test_receipts_are_listed_by_commit_whatever_ids_their_writers_drew(site: Site) -> None:
     """Each writer draws a thousand ids ahead, so that those of two writers are no order in time."""
     with site.engine.begin() as connection:
