@@ -5,9 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.scope import Scope
 from app.domain.calendar import day_start
-from app.errors import NotFound
 
 # A point is silent when it has sent nothing for three of its intervals although its gateway sends.
 SILENT_INTERVALS = 3
@@ -31,20 +29,6 @@ WITH latest AS (
   WHERE coalesce(last_at, in_service_at) < newest_at - expected_interval_s * :times * interval '1 second'
 )
 """
-
-
-def gateway_id(connection: Connection, scope: Scope, code: str) -> int:
-    """Return the id of a gateway in scope; outside it raises NotFound like one that is not there."""
-    found = connection.execute(
-        text(
-            "SELECT g.id FROM gateway g JOIN enterprise e ON e.id = g.enterprise_id"
-            f" WHERE g.code = :code AND {scope.enterprises_sql()}"
-        ),
-        {"code": code, **scope.parameters()},
-    ).scalar()
-    if found is None:
-        raise NotFound(f"there is no gateway {code!r}", detail_zh=f"没有网关 {code}")
-    return int(found)
 
 
 def ledger(connection: Connection, gateway: int, first: date, end: date, now: datetime) -> list[dict[str, Any]]:

@@ -214,22 +214,6 @@ def count_pending_release(connection: Connection) -> int:
     )
 
 
-def gateway_in_scope(connection: Connection, scope: Scope, gateway_code: str) -> int:
-    """Return the id of a gateway; outside the scope it raises NotFound like one that is not there."""
-    gateway_id = connection.execute(
-        text(
-            "SELECT g.id FROM gateway g JOIN enterprise e ON e.id = g.enterprise_id"
-            f" WHERE g.code = :code AND {scope.enterprises_sql()}"
-        ),
-        {"code": gateway_code, **scope.parameters()},
-    ).scalar()
-    if gateway_id is None:
-        raise NotFound(
-            f"there is no gateway {gateway_code} in your scope", detail_zh=f"您的范围内没有网关 {gateway_code}"
-        )
-    return int(gateway_id)
-
-
 def receipt_counts(connection: Connection, gateway_id: int) -> list[dict[str, Any]]:
     """Return a gateway's receipts summed by message store and lane, the latest first."""
     rows = connection.execute(
