@@ -9,24 +9,19 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from app.db.scope import CITY, Scope
-from app.domain import webhook
+from app.domain import notice, webhook
 from app.domain.calendar import BUSINESS_ZONE
 from app.domain.webhook import NextStep, Outcome
 from app.errors import Conflict, Invalid, NotFound
 
 # At most so many attempts to one endpoint are under way at a time, over all workers: a dead one holds up nobody else.
 IN_FLIGHT_PER_ENDPOINT = 2
-
-
-def new_event_id() -> str:
-    """Return a random id for an event; it is also the webhook-id of its deliveries."""
-    return f"evt_{secrets.token_hex(16)}"
+TEST_KIND = "endpoint.test"
 
 
 def write_event(
     connection: Connection,
     *,
-    event_id: str,
     kind: str,
     alert_id: int | None,
     district_code: str | None,
@@ -38,6 +33,28 @@ def write_event(
 
     An endpoint without a district hears the whole city; kinds are patterns such as alert.*.
     """
+    event_id = _insert_event(connection, kind, payload, now, alert_id, district_code, enterprise_id)
+    return connection.execute(
+        text(
+            "INSERT INTO delivery (event_id, endpoint_id, next_attempt_at) SELECT :event, id, :now FROM endpoint"
+            " WHERE is_enabled AND (district_code IS NULL OR district_code = :district) AND EXISTS ("
+            "SELECT 1 FROM unnest(kinds) AS k WHERE :kind LIKE replace(replace(k, '_', '\\_'), '*', '%'))"
+        ),
+        {"event": event_id, "kind": kind, "district": district_code, "now": now},
+    ).rowcount
+
+
+def _insert_event(
+    connection: Connection,
+    kind: str,
+    payload: str,
+    now: datetime,
+    alert_id: int | None = None,
+    district_code: str | None = None,
+    enterprise_id: int | None = None,
+) -> str:
+    """Write an event and return its id: random, and the webhook-id of its deliveries."""
+    event_id = f"evt_{secrets.token_hex(16)}"
     connection.execute(
         text(
             "INSERT INTO event (id, kind, alert_id, district_code, enterprise_id, payload, occurred_at)"
@@ -53,14 +70,7 @@ def write_event(
             "now": now,
         },
     )
-    return connection.execute(
-        text(
-            "INSERT INTO delivery (event_id, endpoint_id, next_attempt_at) SELECT :event, id, :now FROM endpoint"
-            " WHERE is_enabled AND (district_code IS NULL OR district_code = :district) AND EXISTS ("
-            "SELECT 1 FROM unnest(kinds) AS k WHERE :kind LIKE replace(replace(k, '_', '\\_'), '*', '%'))"
-        ),
-        {"event": event_id, "kind": kind, "district": district_code, "now": now},
-    ).rowcount
+    return event_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +86,6 @@ class Attempt:
     secrets: tuple[str, ...]
 
 
-_TAKEN = (
-    " UPDATE delivery d SET leased_until = :leased_until, attempts = d.attempts + 1 FROM due, endpoint e, event v"
-    " WHERE d.id = due.id AND e.id = d.endpoint_id AND v.id = d.event_id"
-    " RETURNING d.id, d.endpoint_id, d.attempts, v.id, v.payload, e.url, e.secret,"
-    " CASE WHEN e.previous_until > :now THEN e.previous_secret END"
-)
 # Per endpoint only as many as may still be in flight; first attempts go before repeated ones, which may be slow.
 _CLAIM = (
     "WITH due AS MATERIALIZED (SELECT x.id FROM endpoint e CROSS JOIN LATERAL ("
@@ -89,11 +93,11 @@ _CLAIM = (
     " AND d.next_attempt_at <= :now AND (d.leased_until IS NULL OR d.leased_until < :now)"
     " ORDER BY d.next_attempt_at LIMIT greatest(0, :per_endpoint - (SELECT count(*) FROM delivery f"
     " WHERE f.endpoint_id = e.id AND f.state = 'pending' AND f.leased_until >= :now)) FOR UPDATE SKIP LOCKED"
-    ") x WHERE e.is_enabled AND e.id <> ALL(:busy) ORDER BY x.attempts > 0, x.next_attempt_at LIMIT :limit)" + _TAKEN
-)
-_CLAIM_ONE = (
-    "WITH due AS MATERIALIZED (SELECT d.id FROM delivery d WHERE d.id = :id AND d.state = 'pending'"
-    " AND (d.leased_until IS NULL OR d.leased_until < :now) FOR UPDATE SKIP LOCKED)" + _TAKEN
+    ") x WHERE e.is_enabled AND e.id <> ALL(:busy) ORDER BY x.attempts > 0, x.next_attempt_at LIMIT :limit)"
+    " UPDATE delivery d SET leased_until = :leased_until, attempts = d.attempts + 1 FROM due, endpoint e, event v"
+    " WHERE d.id = due.id AND e.id = d.endpoint_id AND v.id = d.event_id"
+    " RETURNING d.id, d.endpoint_id, d.attempts, v.id, v.payload, e.url, e.secret,"
+    " CASE WHEN e.previous_until > :now THEN e.previous_secret END"
 )
 
 
@@ -115,12 +119,6 @@ def claim_due(
         },
     )
     return [_attempt(row) for row in rows]
-
-
-def claim_one(connection: Connection, delivery_id: int, now: datetime, *, lease: timedelta) -> Attempt | None:
-    """Lease one delivery, or return None when it is not pending or under way."""
-    row = connection.execute(text(_CLAIM_ONE), {"id": delivery_id, "now": now, "leased_until": now + lease}).first()
-    return None if row is None else _attempt(row)
 
 
 def _attempt(row: Any) -> Attempt:
@@ -308,20 +306,16 @@ def replay(connection: Connection, delivery_id: int, now: datetime) -> None:
     raise NotFound(f"there is no delivery {delivery_id}")
 
 
-def write_test(connection: Connection, endpoint_id: int, event_id: str, payload: str, now: datetime) -> int:
-    """Write a test event with a delivery to one endpoint, switched on or not; return the delivery's id."""
+def write_test(connection: Connection, endpoint_id: int, now: datetime) -> tuple[int, str]:
+    """Write a test event with a delivery to one endpoint; return the delivery's id and the event's."""
     if not connection.execute(text("SELECT 1 FROM endpoint WHERE id = :id"), {"id": endpoint_id}).first():
-        raise NotFound(f"there is no endpoint {endpoint_id}")
-    connection.execute(
-        text("INSERT INTO event (id, kind, payload, occurred_at) VALUES (:id, 'endpoint.test', :payload, :now)"),
-        {"id": event_id, "payload": payload, "now": now},
-    )
-    return int(
-        connection.execute(
-            text(
-                "INSERT INTO delivery (event_id, endpoint_id, next_attempt_at) VALUES (:event, :endpoint, :now)"
-                " RETURNING id"
-            ),
-            {"event": event_id, "endpoint": endpoint_id, "now": now},
-        ).scalar_one()
-    )
+        raise NotFound(f"there is no endpoint {endpoint_id}", detail_zh=f"没有端点 {endpoint_id}")
+    event_id = _insert_event(connection, TEST_KIND, notice.body(TEST_KIND, notice.TEST, now), now)
+    delivery_id = connection.execute(
+        text(
+            "INSERT INTO delivery (event_id, endpoint_id, next_attempt_at) VALUES (:event, :endpoint, :now)"
+            " RETURNING id"
+        ),
+        {"event": event_id, "endpoint": endpoint_id, "now": now},
+    ).scalar_one()
+    return int(delivery_id), event_id

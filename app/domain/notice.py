@@ -1,15 +1,25 @@
-"""What an official reads: the sentences of a notice in Chinese and English, from the facts of an alert."""
+"""What is sent, and what an official reads in it: the sentences in Chinese and English, from the facts of an alert."""
 
+import json
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from app.domain.calendar import BUSINESS_ZONE
 from app.domain.rounding import round_places
 
 Facts = Mapping[str, Any]
 ZH, EN = "zh", "en"
 # A level of which no public copy was read: whoever is told of a violation by it is told that too.
 RECALLED = "recalled"
+TEST: Facts = {"text_zh": "能耗监测平台测试通知，无需处理。", "text_en": "A test notice of Nenghao; nothing to do."}
+
+
+def body(kind: str, data: Facts, now: datetime) -> str:
+    """Return the JSON of a notice, as it is stored, signed and sent byte for byte."""
+    timestamp = now.astimezone(BUSINESS_ZONE).isoformat(timespec="seconds")
+    return json.dumps({"type": kind, "timestamp": timestamp, "data": data}, ensure_ascii=False)
 
 
 def write(rule_kind: str, facts: Facts) -> tuple[str, str]:

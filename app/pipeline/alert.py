@@ -1,6 +1,5 @@
 """Ratios and clocks to alerts: what the rules see of a line or a gateway, what becomes of the alert, who is told."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -202,16 +201,13 @@ def _tell(
     *,
     now: datetime,
 ) -> None:
-    timestamp = now.astimezone(calendar.BUSINESS_ZONE).isoformat(timespec="seconds")
-    payload = {"type": kind, "timestamp": timestamp, "data": {"alert_id": alert_id, **facts}}
     deliveries.write_event(
         connection,
-        event_id=deliveries.new_event_id(),
         kind=kind,
         alert_id=alert_id,
         district_code=subject.district_code,
         enterprise_id=subject.enterprise_id,
-        payload=json.dumps(payload, ensure_ascii=False),
+        payload=notice.body(kind, {"alert_id": alert_id, **facts}, now),
         now=now,
     )
 
