@@ -128,7 +128,7 @@ def get_alert(
 def acknowledge_alert(
     alert_id: Id,
     body: Acknowledgement,
-    caller: Annotated[Caller, Depends(allow("operator", "regulator", "official"))],
+    caller: Annotated[Caller, Depends(allow(*access.MAY_ACKNOWLEDGE))],
     connection: Transaction,
     now: Now,
 ) -> dict[str, Any]:

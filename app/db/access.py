@@ -13,7 +13,11 @@ from app.db.scope import Scope
 from app.errors import Conflict, Invalid, NotFound
 
 KEY_PREFIX = "nh_"
+KEY_COOKIE = "nenghao_key"  # in which a browser keeps the key of who signed in
 ROLES = ("operator", "regulator", "official", "enterprise", "gateway")
+MAY_ACKNOWLEDGE = ("operator", "regulator", "official")
+# Whoever sees a region's progress; an enterprise has no part in it.
+OF_REGIONS = ("operator", "regulator", "official")
 # Characters of a key that are kept readable, to tell keys apart in a list: `nh_` and 40 of its 256 bits.
 SHOWN_CHARACTERS = 10
 

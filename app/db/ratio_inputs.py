@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.energy import units_of_measure
 from app.domain.benchmark import Direction, EnergyAmount, Indicator, Level
 from app.domain.quota import Correction, QuotaLimit, Side
 
@@ -146,7 +147,7 @@ def outputs(connection: Connection, of: Sequence[Line], first: date, last: date)
                 given[row[0], row[1]].append(row)
     units: dict[str, tuple[str, Decimal]] = {}
     if any(row[4] != one.output_unit for one in of for row in given[one.line_id, one.output_kind]):
-        units = _units(connection)
+        units = units_of_measure(connection)
     return [
         [
             Output(row[2], _in_unit(row[3], row[4], one.output_unit, units), _output_days(row), _meter_windows(row))
@@ -179,18 +180,13 @@ def yearly_outputs(
         {"lines": sorted({one.line_id for one in of}), "years": list(years)},
     ).all()
     places = {(one.line_id, one.output_kind): place for place, one in enumerate(of)}
-    units = _units(connection) if rows else {}
+    units = units_of_measure(connection) if rows else {}
     found: dict[tuple[int, date], Decimal | None] = {}
     for line_id, kind, period, value, unit in rows:
         place = places.get((line_id, kind))
         if place is not None:
             found[place, period] = _in_unit(value, unit, of[place].output_unit, units)
     return found
-
-
-def _units(connection: Connection) -> dict[str, tuple[str, Decimal]]:
-    rows = connection.execute(text("SELECT unit, canonical_unit, canonical_per_unit FROM unit_of_measure"))
-    return {unit: (canonical, per_unit) for unit, canonical, per_unit in rows}
 
 
 def _in_unit(value: Decimal, unit: str, wanted: str, units: Mapping[str, tuple[str, Decimal]]) -> Decimal | None:
