@@ -57,6 +57,12 @@ def reason(name: str | None, language: str) -> str:
     return name if pair is None else pair[0 if language == "zh" else 1]
 
 
+def causes(written: str, language: str) -> str:
+    """Return in words what made a revision: each cause of its run, an unknown one by its own word."""
+    known = WORDS[language]
+    return {"zh": "、", "en": ", "}[language].join(known.get(f"cause_{one}", one) for one in written.split(" + "))
+
+
 def month(day: date | None) -> str:
     """Return a month as it is written: 2026-10."""
     return NOTHING if day is None else day.strftime("%Y-%m")
