@@ -113,11 +113,12 @@ FROM output_current WHERE line_id = ANY(:lines) AND kind = ANY(:kinds) AND grain
     AND period >= :first AND period < :last
 GROUP BY line_id, kind, grain, month, unit"""
 
-# A day belongs to the earliest assignment that reaches into it, as an hour of energy does.
+# A day belongs to the earliest assignment that reaches into it, as an hour of energy does. A meter's negative day (it
+# was put right) is no output.
 METERED_DAYS = """
 FROM point_assignment a JOIN point p ON p.id = a.point_id JOIN unit_of_measure m ON m.unit = p.unit
     JOIN gateway g ON g.id = p.gateway_id LEFT JOIN carrier c ON c.carrier_key = p.carrier_key
-    JOIN usage_day u ON u.point_id = a.point_id AND u.day >= :first AND u.day < :last AND u.quantity IS NOT NULL
+    JOIN usage_day u ON u.point_id = a.point_id AND u.day >= :first AND u.day < :last AND u.quantity >= 0
     CROSS JOIN LATERAL (SELECT u.day::timestamp AT TIME ZONE 'Asia/Shanghai' AS from_at,
         (u.day + 1)::timestamp AT TIME ZONE 'Asia/Shanghai' AS to_at) d
 WHERE a.line_id = ANY(:lines) AND a.output_kind = ANY(:kinds)
@@ -130,10 +131,7 @@ SELECT a.line_id, a.output_kind, date_trunc('month', u.day::timestamp)::date, u.
 
 
 def outputs(connection: Connection, of: Sequence[Line], first: date, last: date) -> list[list[Output]]:
-    """Return per line the current reported and the metered outputs of its kind whose period starts in [first, last).
-
-    A meter's negative day (it was put right) is no output.
-    """
+    """Return per line the current reported and the metered outputs of its kind whose period starts in [first, last)."""
     parameters = {
         "lines": sorted({one.line_id for one in of}),
         "kinds": sorted({one.output_kind for one in of}),
@@ -143,8 +141,7 @@ def outputs(connection: Connection, of: Sequence[Line], first: date, last: date)
     given: dict[tuple[int, str], list[Any]] = defaultdict(list)
     for statement in (_REPORTED, _METERED):
         for row in connection.execute(text(statement), parameters).all():
-            if row[3] >= 0:
-                given[row[0], row[1]].append(row)
+            given[row[0], row[1]].append(row)
     units: dict[str, tuple[str, Decimal]] = {}
     if any(row[4] != one.output_unit for one in of for row in given[one.line_id, one.output_kind]):
         units = units_of_measure(connection)

@@ -107,6 +107,18 @@ def test_a_ratio_over_output_days_lists_their_energy_and_every_revision_of_the_o
     assert (found["derived"]["energy"], found["derived"]["actual"]) == (energy, energy / 50)
 
 
+def test_a_day_that_a_meter_was_put_right_is_no_output_in_the_chain_either(engine: Engine, made: Explained) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE point_assignment SET line_id = :line, output_kind = 'production' WHERE point_id = :p"),
+            {"line": made.plant.line_id, "p": made.power_id},
+        )
+        asked = (connection, CITY, made.plant.line_id, MONTH, NOW)
+        assert [row["start"] for row in explain.ratio(*asked)["metered_outputs"]] == [DAY]
+        connection.execute(text("UPDATE usage_day SET quantity = -1 WHERE point_id = :p"), {"p": made.power_id})
+        assert explain.ratio(*asked)["metered_outputs"] == []
+
+
 def test_measured_heating_values_are_in_the_chain(engine: Engine, client: TestClient, made: Explained) -> None:
     lot = {"process_unit_id": made.plant.plant_id, "carrier": "raw_coal", "month": "2026-10", "lot": "A",
            "mass": "10", "unit": "t", "lhv_kj": "21600", "evidence": "report 9"}  # fmt: skip
