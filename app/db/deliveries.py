@@ -44,6 +44,18 @@ def write_event(
     ).rowcount
 
 
+def district_told(connection: Connection, alert_id: int) -> str | None:
+    """Return the district whose officials were told that an alert began; None where the city alone was."""
+    district: str | None = connection.execute(
+        text(
+            "SELECT district_code FROM event WHERE alert_id = :alert AND kind = 'alert.opened'"
+            " ORDER BY occurred_at LIMIT 1"
+        ),
+        {"alert": alert_id},
+    ).scalar()
+    return district
+
+
 def _insert_event(
     connection: Connection,
     kind: str,

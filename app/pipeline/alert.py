@@ -1,7 +1,7 @@
 """Ratios and clocks to alerts: what the rules see of a line or a gateway, what becomes of the alert, who is told."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -187,9 +187,10 @@ def _change(connection: Connection, case: Case, alert: AliveAlert, facts: Mappin
             _tell(connection, "alert.opened", alert_id, case.subject, facts, now=now)
         case Change.RESOLVE | Change.REPLACE | Change.DROP:
             alerts.resolve(connection, alert_id, reason=reason, now=now)
-            # Only what officials were told of is taken back.
+            # Only what officials were told of is taken back, from the same ones, wherever the enterprise is now.
             if alert.was_told:
-                _tell(connection, "alert.resolved", alert_id, case.subject, _taken_back(alert.facts), now=now)
+                told = replace(case.subject, district_code=deliveries.district_told(connection, alert_id))
+                _tell(connection, "alert.resolved", alert_id, told, _taken_back(alert.facts), now=now)
 
 
 def _tell(

@@ -145,6 +145,18 @@ def test_a_corrected_output_resolves_it_and_says_what_is_taken_back(engine, sett
     assert resolved["data"]["actual"] == opened["data"]["actual"]
 
 
+def test_who_was_told_of_a_matter_is_told_of_its_end_though_the_enterprise_moved(engine, settings, plant):
+    here, _ = endpoint(engine, "dongli", "120110"), endpoint(engine, "heping", "120101")
+    city.over_baseline(engine, plant, "170")
+    judge(engine, settings)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE enterprise_assignment SET district_code = '120101'"))
+        connection.execute(text("UPDATE rule SET is_enabled = false"))
+    judge(engine, settings, line_id=plant.line_id)
+    told = table(engine, "SELECT v.kind, d.endpoint_id FROM delivery d JOIN event v ON v.id = d.event_id ORDER BY d.id")
+    assert [(row["kind"], row["endpoint_id"]) for row in told] == [("alert.opened", here), ("alert.resolved", here)]
+
+
 def test_an_acknowledged_alert_is_not_told_again_and_still_resolves(engine, settings, plant):
     city.over_baseline(engine, plant, "170")
     judge(engine, settings)
