@@ -197,7 +197,7 @@ def get_enterprise(request: Request, enterprise_id: Id, now: Now) -> Response:
         scope, today = seen.caller.scope, business_day(seen.now)
         found = enterprises.enterprise(connection, scope, enterprise_id)
         days = [today - timedelta(days=back) for back in reversed(range(DAYS_SHOWN))]
-        kgce = energy.last_days(connection, enterprise_id, days[0], today + timedelta(days=1))
+        kgce = energy.kgce_of_days(connection, enterprise_id, days[0], today + timedelta(days=1))
         return render(
             "enterprise.html",
             seen,

@@ -141,7 +141,7 @@ def parts(connection: Connection, scope: Scope, question: Question) -> list[dict
     return [dict(row) for row in connection.execute(text(statement), question.parameters(scope)).mappings()]
 
 
-def last_days(connection: Connection, enterprise_id: int, start: date, end: date) -> dict[date, str | None]:
+def kgce_of_days(connection: Connection, enterprise_id: int, start: date, end: date) -> dict[date, str | None]:
     """Return the enterprise's equivalent energy in kgce of each day in [start, end) that has rows."""
     rows = connection.execute(
         text(
