@@ -189,9 +189,14 @@ def add_endpoint(
     if row is not None:
         return int(row)
     if connection.execute(text("SELECT 1 FROM endpoint WHERE name = :name"), {"name": name}).first():
-        raise Conflict(f"there is an endpoint named {name!r} already: rotate its secret or choose another name")
+        raise Conflict(
+            f"there is an endpoint named {name!r} already: rotate its secret or choose another name",
+            detail_zh=f"已有名为“{name}”的端点：请轮换其密钥或换一个名称",
+        )
     raise Invalid(
-        f"district {district_code!r} is not in the table of districts", errors=[_breach("district_code", "unknown")]
+        f"district {district_code!r} is not in the table of districts",
+        detail_zh=f"没有区 {district_code}",
+        errors=[_breach("district_code", "unknown")],
     )
 
 
@@ -203,7 +208,8 @@ def _check(url: str, secret: str) -> None:
         except ValueError as error:
             problems.append(_breach(place, str(error)))
     if problems:
-        raise Invalid("; ".join(problem["message"] for problem in problems), errors=problems)
+        found = "; ".join(problem["message"] for problem in problems)
+        raise Invalid(found, detail_zh=f"端点的地址或密钥不可用：{found}", errors=problems)
 
 
 def _breach(location: str, message: str) -> dict[str, str]:
@@ -220,7 +226,8 @@ def rotate(connection: Connection, endpoint_id: int, secret: str, now: datetime)
     try:
         webhook.parse_secret(secret)
     except ValueError as error:
-        raise Invalid(str(error), errors=[_breach("secret", str(error))]) from error
+        fault = str(error)
+        raise Invalid(fault, detail_zh=f"密钥不可用：{fault}", errors=[_breach("secret", fault)]) from error
     until = now + webhook.ROTATION_OVERLAP
     changed = connection.execute(
         text(
@@ -233,7 +240,7 @@ def rotate(connection: Connection, endpoint_id: int, secret: str, now: datetime)
         return until
     known = connection.execute(text("SELECT previous_until FROM endpoint WHERE id = :id"), {"id": endpoint_id}).scalar()
     if known is None:
-        raise NotFound(f"there is no endpoint {endpoint_id}")
+        raise _no_endpoint(endpoint_id)
     shown = known.astimezone(BUSINESS_ZONE).isoformat(timespec="seconds")
     raise Conflict(
         f"endpoint {endpoint_id} is changing its secret: two sign until {shown}, a third would end the first. If the"
@@ -249,7 +256,11 @@ def set_enabled(connection: Connection, endpoint_id: int, *, is_enabled: bool, r
         {"id": endpoint_id, "enabled": is_enabled, "reason": None if is_enabled else reason},
     )
     if changed.rowcount == 0:
-        raise NotFound(f"there is no endpoint {endpoint_id}")
+        raise _no_endpoint(endpoint_id)
+
+
+def _no_endpoint(endpoint_id: int) -> NotFound:
+    return NotFound(f"there is no endpoint {endpoint_id}", detail_zh=f"没有端点 {endpoint_id}")
 
 
 def list_endpoints(connection: Connection) -> list[dict[str, Any]]:
@@ -314,14 +325,17 @@ def replay(connection: Connection, delivery_id: int, now: datetime) -> None:
     if changed.rowcount:
         return
     if connection.execute(text("SELECT 1 FROM delivery WHERE id = :id"), {"id": delivery_id}).first():
-        raise Conflict(f"delivery {delivery_id} is being sent right now: wait for its outcome")
-    raise NotFound(f"there is no delivery {delivery_id}")
+        raise Conflict(
+            f"delivery {delivery_id} is being sent right now: wait for its outcome",
+            detail_zh=f"投递 {delivery_id} 正在发送：请等待结果",
+        )
+    raise NotFound(f"there is no delivery {delivery_id}", detail_zh=f"没有投递 {delivery_id}")
 
 
 def write_test(connection: Connection, endpoint_id: int, now: datetime) -> tuple[int, str]:
     """Write a test event with a delivery to one endpoint; return the delivery's id and the event's."""
     if not connection.execute(text("SELECT 1 FROM endpoint WHERE id = :id"), {"id": endpoint_id}).first():
-        raise NotFound(f"there is no endpoint {endpoint_id}", detail_zh=f"没有端点 {endpoint_id}")
+        raise _no_endpoint(endpoint_id)
     event_id = _insert_event(connection, TEST_KIND, notice.body(TEST_KIND, notice.TEST, now), now)
     delivery_id = connection.execute(
         text(
