@@ -41,7 +41,7 @@ class Alert(Answer):
     period: date | None = Field(description="null for monthly rules: see first_period and last_period")
     first_period: date | None = Field(examples=["2026-09-01"])
     last_period: date | None = Field(examples=["2026-10-01"])
-    reason: str = Field(examples=["below_baseline"])
+    reason: str = Field(description="why it is in its state", examples=["still_in_breach"])
     facts: dict[str, Any] = Field(
         description="the figures it rests on",
         examples=[{"actual": "118.4632", "benchmark": "100", "baseline": "117", "measured_share": "0.9983"}],
