@@ -282,22 +282,27 @@ def _names(sets: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A stretch in which a point counted to a process unit, in microseconds since 1970; end None: still."""
+    """When a point counted to a process unit: (from, to or None, expected interval) in microseconds since 1970, one for
+    each meter and assignment."""
 
     carrier_key: str
     flow: str
-    from_us: int
-    to_us: int | None
-    interval_us: int
+    stretches: tuple[tuple[int, int | None, int], ...]
 
     def windows(self, from_us: int, to_us: int) -> int:
-        """Return how many windows it owes to [from, to), a half rounded up."""
-        inside = (to_us if self.to_us is None else min(to_us, self.to_us)) - max(from_us, self.from_us)
-        return (2 * inside + self.interval_us) // (2 * self.interval_us) if inside > 0 else 0
+        """Return how many windows it owes to [from, to), rounded once, a half up."""
+        numerator, denominator = 0, 1
+        for since_us, until_us, interval_us in self.stretches:
+            inside = (to_us if until_us is None else min(to_us, until_us)) - max(from_us, since_us)
+            if inside > 0 and denominator in (1, interval_us):
+                numerator, denominator = numerator + inside, interval_us
+            elif inside > 0:
+                numerator, denominator = numerator * interval_us + inside * denominator, denominator * interval_us
+        return (2 * numerator + denominator) // (2 * denominator)
 
 
 _SERVICES = """
-SELECT a.process_unit_id, p.carrier_key, a.flow,
+SELECT a.process_unit_id, a.point_id, p.carrier_key, a.flow,
     (extract(epoch FROM greatest(a.from_at, i.from_at)) * 1000000)::bigint,
     (extract(epoch FROM least(a.to_at, i.to_at)) * 1000000)::bigint, a.expected_interval_s * 1000000::bigint
 FROM point_assignment a JOIN point p ON p.id = a.point_id AND p.carrier_key IS NOT NULL
@@ -312,9 +317,12 @@ def services(connection: Connection, of: Sequence[Line]) -> list[list[Service]]:
     In service is what counts, not what arrived: a point that never spoke lowers the completeness too.
     """
     units = sorted({unit for one in of for unit in one.process_unit_ids})
+    stretches: dict[tuple[int, int, str, str], list[tuple[int, int | None, int]]] = defaultdict(list)
+    for *key, since_us, until_us, interval_us in connection.execute(text(_SERVICES), {"units": units}):
+        stretches[key[0], key[1], key[2], key[3]].append((since_us, until_us, interval_us))
     by_unit: dict[int, list[Service]] = defaultdict(list)
-    for unit, *service in connection.execute(text(_SERVICES), {"units": units}):
-        by_unit[unit].append(Service(*service))
+    for (unit, _, carrier_key, flow), of_point in stretches.items():
+        by_unit[unit].append(Service(carrier_key, flow, tuple(of_point)))
     return [
         [
             service
