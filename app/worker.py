@@ -33,6 +33,7 @@ from app.settings import Settings
 SLICE_S = 1.0
 MEASURE_EVERY_S = 10.0
 REFRESH_EVERY_S = 3600.0
+GATEWAYS_EVERY_S = 10.0
 SILENCE_EVERY_S = 300.0
 # A failing subject, or a stage that fails without one, is tried again after 2 s, 4 s, ... up to five minutes.
 FAILURE_DELAY_S, FAILURE_DELAY_MAX_S = 2.0, 300.0
@@ -76,9 +77,10 @@ def stages(engine: Engine, settings: Settings) -> dict[str, Run]:
     }
 
 
-def clock_steps(engine: Engine) -> dict[str, ClockStep]:
+def clock_steps(engine: Engine, settings: Settings) -> dict[str, ClockStep]:
     """Return what is done by the clock: months that close, holds that run out, who is silent, heads, gauges."""
     return {
+        "silence": ClockStep(GATEWAYS_EVERY_S, lambda now: alert.look_for_silence(engine, now, settings)),
         "refresh": ClockStep(REFRESH_EVERY_S, lambda now: benchmark.refresh(engine, now), calendar.month_of),
         "heads": ClockStep(float("inf"), lambda now: _log_heads(engine, now), lambda day: day),
         "silent_points": ClockStep(SILENCE_EVERY_S, lambda now: silent_points.look(engine, now)),
@@ -228,7 +230,7 @@ def main() -> None:
     telemetry.configure_logging("worker", settings.log_format)
     # One connection for the stages, one for each sending thread's outcome, one for the gauges.
     engine = engine_module.create(settings.database_url.get_secret_value(), pool_size=deliver.THREADS + 2)
-    worker = Worker(engine, settings.worker_idle_s, stages(engine, settings), clock_steps(engine))
+    worker = Worker(engine, settings.worker_idle_s, stages(engine, settings), clock_steps(engine, settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop.set())
     telemetry.serve_metrics(settings.worker_metrics_port)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine
 
@@ -18,21 +17,9 @@ from app.settings import Settings
 
 STAGE = "alert"
 LINE_RULES = ("below_baseline", "data_quality")
-SILENCE_EVERY = timedelta(seconds=10)
-_looked_at: WeakKeyDictionary[Engine, datetime] = WeakKeyDictionary()
 
 
 def run(engine: Engine, now: datetime, settings: Settings) -> int:
-    """Judge one line, and every ten seconds the gateways' silence; return the marks taken and alerts changed."""
-    done = judge_line(engine, now, settings)
-    looked_at = _looked_at.get(engine)
-    if looked_at is None or not timedelta(0) <= now - looked_at < SILENCE_EVERY:
-        _looked_at[engine] = now
-        done += look_for_silence(engine, now, settings)
-    return done
-
-
-def judge_line(engine: Engine, now: datetime, settings: Settings) -> int:
     """Judge the closed months (or years) of one marked line by every rule; return the marks taken, 0 when idle."""
     with engine.begin() as connection:
         claim = stale.claim(connection, STAGE)

@@ -34,7 +34,7 @@ def judge(engine, settings, now=NOW, line_id=None):
     if line_id is not None:
         with engine.begin() as connection:
             stale.mark(connection, "alert", line_id, NOW, NOW + timedelta(1), cause="clock")
-    while alert.judge_line(engine, now, settings):
+    while alert.run(engine, now, settings):
         pass
 
 
@@ -366,12 +366,3 @@ def test_two_workers_look_for_silence_and_open_one(engine, settings, fleet):
             assert sum(future.result() for future in done) == 3
     assert len(alerts(engine)) == 3
     assert len(payloads(engine)) == 3
-
-
-def test_the_stage_looks_at_silence_at_most_every_ten_seconds(engine, settings, fleet):
-    at = NOW + timedelta(minutes=2)
-    heard(engine, fleet[1:], at + timedelta(minutes=5))
-    assert alert.run(engine, at, settings) == 1
-    assert alert.run(engine, at + timedelta(seconds=9.9), settings) == 0
-    heard(engine, fleet[:1], at)
-    assert alert.run(engine, at + timedelta(seconds=10), settings) == 1

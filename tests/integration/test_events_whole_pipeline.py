@@ -71,7 +71,7 @@ class Works:
         self.now = now
         chain = worker_module.stages(self.engine, self.settings)
         del chain["deliver"]
-        worker = Worker(self.engine, 0.01, chain, clock_steps(self.engine), clock=lambda: now)
+        worker = Worker(self.engine, 0.01, chain, clock_steps(self.engine, self.settings), clock=lambda: now)
         while worker.turn():
             pass
         assert self.rows("SELECT stage, subject_id FROM stale") == []

@@ -33,7 +33,8 @@ def settings(database_url):
 
 
 def quick(engine, stages, now=city.NOVEMBER_5):
-    return Worker(engine, 0.01, stages, worker_module.clock_steps(engine), clock=lambda: now)
+    settings = Settings(database_url=engine.url.render_as_string(hide_password=False))
+    return Worker(engine, 0.01, stages, worker_module.clock_steps(engine, settings), clock=lambda: now)
 
 
 def until_idle(worker):
