@@ -74,7 +74,12 @@ def test_districts_sum_to_the_city(site: Site) -> None:
     assert summary["energy_last_month"]["equivalent_tce"] == "333.333"
     assert sum(d["enterprises"] for d in districts.values()) == summary["enterprises"] == 2
     assert summary["lines_by_status"] == {"at_benchmark": 0, "between": 0, "below_baseline": 2, "unknown": 0}
-    assert (summary["gateways"], summary["gateways_online"], summary["readings_today"], summary["alerts_open"]) == (
+    assert (
+        summary["gateways"],
+        summary["gateways_online"],
+        summary["windows_received_today"],
+        summary["alerts_open"],
+    ) == (
         2,
         2,
         180,

@@ -26,7 +26,7 @@ def summary(connection: Connection, scope: Scope, today: date) -> dict[str, Any]
             " (SELECT count(*) FROM gateways WHERE is_online) AS gateways_online,"
             " (SELECT coalesce(sum(u.windows_received), 0) FROM usage_day u JOIN point p ON p.id = u.point_id"
             "  JOIN gateway g ON g.id = p.gateway_id WHERE u.day = :today AND g.enterprise_id IN (SELECT id FROM seen))"
-            "  AS readings_today,"
+            "  AS windows_received_today,"
             " (SELECT count(*) FROM alert a WHERE a.state IN ('open', 'acknowledged') AND a.enterprise_id IN"
             "  (SELECT id FROM seen)) AS alerts_open"
         ),
