@@ -4,9 +4,12 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Response
+
+from app.domain.calendar import BUSINESS_ZONE
 
 Format = Annotated[Literal["json", "csv"], Query(description="json, or csv as a file")]
 Excel = Annotated[bool, Query(description="CSV starts with a byte order mark, without which Excel garbles Chinese")]
@@ -19,8 +22,10 @@ _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 def guarded(cell: object) -> str:
     """Return a cell's text; one that a spreadsheet would run as a formula gets an apostrophe in front.
 
-    Plain numbers, negative ones too, stay numbers.
+    Plain numbers, negative ones too, stay numbers; instants are in business time, as in JSON.
     """
+    if isinstance(cell, datetime):
+        return cell.astimezone(BUSINESS_ZONE).isoformat()
     written = "" if cell is None else str(cell)
     if written.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(written):
         return f"'{written}"

@@ -4,11 +4,11 @@ from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.outputs import Reported
-from app.api.shapes import Answer, Exact, IdFilter, Instant
+from app.api.shapes import Answer, Exact, IdFilter, Instant, Reasoned
 from app.db import corrections
 from app.intake import corrections as corrections_intake
 from app.intake import factors as factors_intake
@@ -141,7 +141,7 @@ def import_factors(
     return factors_intake.bring_in(connection, body, actor=caller.name, now=now, is_dry_run=dry_run)
 
 
-class CorrectionReport(BaseModel):
+class CorrectionReport(Reasoned):
     """Conditions to report, all or nothing."""
 
     model_config = ConfigDict(
@@ -196,9 +196,11 @@ def report_correction_inputs(
     now: Now,
 ) -> outputs_intake.Reported:
     """Clinker share, ore grade, scrap share …: what /reference/level-corrections lists for the line's product. All or
-    nothing; nothing is overwritten.
+    nothing; nothing is overwritten. What begins in a closed year, after 31 March of the year that follows, is changed
+    by operators only, with `closed_year_reason`; equal values need none.
     """
-    return corrections_intake.report(connection, caller.scope, body.inputs, actor=caller.name, now=now)
+    reason = body.closed_year_reason
+    return corrections_intake.report(connection, caller, body.inputs, now=now, closed_year_reason=reason)
 
 
 @router.get("/correction-inputs", response_model=CorrectionInputList, summary="List conditions of lines 修正条件列表")

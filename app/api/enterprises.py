@@ -77,6 +77,8 @@ class Point(Answer):
     name_zh: str
     name_en: str
     carrier_key: str | None = Field(examples=["electricity"])
+    carrier_name_zh: str | None = Field(examples=["电力"])
+    carrier_name_en: str | None = Field(examples=["electricity"])
     signal: str = Field(description="register, interval or gauge", examples=["register"])
     unit: str = Field(description="unit on the wire", examples=["kWh"])
     process_unit_code: str | None = Field(examples=["kiln"])

@@ -4,11 +4,11 @@ from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.outputs import Reported
-from app.api.shapes import Answer, Exact, IdFilter, Instant, Month, month_start
+from app.api.shapes import Answer, Exact, IdFilter, Instant, Month, Reasoned, month_start
 from app.db import heating_values
 from app.domain.calendar import business_day, month_of
 from app.errors import Invalid
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/v1/heating-values", tags=["heating values"])
 MOST_LOTS = 1000
 
 
-class LotReport(BaseModel):
+class LotReport(Reasoned):
     """Lots to report, all or nothing."""
 
     model_config = ConfigDict(extra="forbid")
@@ -63,9 +63,10 @@ def report_heating_values(
 ) -> outputs_intake.Reported:
     """The mass-weighted mean of a month's lots replaces the annex value (k = LHV / 29,307) at the unit and all units
     below it; the nearest unit with lots counts. All or nothing; nothing is overwritten. Energy and CO2 of the month
-    are computed again; what was published before stays as a revision.
+    are computed again; what was published before stays as a revision. Months of a closed year, after 31 March of the
+    year that follows, are changed by operators only, with `closed_year_reason`; equal lots need none.
     """
-    return intake.report(connection, caller.scope, body.lots, actor=caller.name, now=now)
+    return intake.report(connection, caller, body.lots, now=now, closed_year_reason=body.closed_year_reason)
 
 
 @router.get("", response_model=LotList, summary="List measured heating values 实测热值列表")

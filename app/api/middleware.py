@@ -47,6 +47,15 @@ IN_PROGRESS = Gauge("nenghao_http_requests_in_progress", "HTTP requests being an
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(process="api")
 
 
+# In a query a bare + means a space; between a time and a zone it is the sign that a person typed as instants are shown.
+_BARE_PLUS = re.compile(rb"(=\d{4}-\d\d-\d\dT(?:[\d.:]|%3A)+)\+(?=\d\d(?::|%3A)?\d\d(?:&|$))", re.IGNORECASE)
+
+
+def with_signs(query: bytes) -> bytes:
+    """Return a query string in which instants keep the + of their zone: `T00:00:00+08:00` is not `T00:00:00 08:00`."""
+    return _BARE_PLUS.sub(rb"\1%2B", query)
+
+
 class Observed:
     """ASGI middleware around the whole application; a fault becomes a 500 without internals."""
 
@@ -60,6 +69,7 @@ class Observed:
             return
         answer = _Answer(send, _request_id(scope), is_private=not scope["path"].startswith("/static/"))
         scope.setdefault("state", {})["request_id"] = answer.request_id
+        scope["query_string"] = with_signs(scope["query_string"])
         started = time.perf_counter()
         with IN_PROGRESS.track_inprogress():
             await self._respond(scope, receive, answer)

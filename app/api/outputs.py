@@ -4,10 +4,10 @@ from datetime import date, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
-from app.api.shapes import MAX_ID, Answer, Exact, Instant
+from app.api.shapes import MAX_ID, Answer, Exact, Instant, Reasoned
 from app.db import outputs as outputs_db
 from app.domain.calendar import business_day
 from app.errors import Invalid
@@ -20,7 +20,7 @@ MOST_OUTPUTS = 10_000
 DEFAULT_DAYS = 92
 
 
-class OutputReport(BaseModel):
+class OutputReport(Reasoned):
     """Outputs to report, all or nothing."""
 
     model_config = ConfigDict(
@@ -93,9 +93,11 @@ def report_outputs(
     now: Now,
 ) -> intake.Reported:
     """All or nothing: any bad row lists all of them. A changed value becomes a new revision; nothing is overwritten.
-    An enterprise's key reports for its own lines only.
+    An enterprise's key reports for its own lines only. New values of a closed year, after 31 March of the year that
+    follows, are reported by operators only, with `closed_year_reason`; equal ones need none. A day or a month of
+    production or it_electricity above what the line can make in that whole year by its capacity is refused.
     """
-    return intake.report(connection, caller.scope, body.outputs, actor=caller.name, now=now)
+    return intake.report(connection, caller, body.outputs, now=now, closed_year_reason=body.closed_year_reason)
 
 
 @router.post("/csv", response_model=Reported, summary="Report outputs as CSV 上报产量（CSV）")
@@ -115,10 +117,18 @@ def report_outputs_csv(
     caller: Annotated[Caller, Depends(allow("operator", "enterprise"))],
     connection: Transaction,
     now: Now,
+    closed_year_reason: Annotated[
+        str | None,
+        Query(
+            max_length=500,
+            description="why figures of a closed year are changed; required where they are, from operators alone",
+            examples=["court order 2026-7"],
+        ),
+    ] = None,
 ) -> intake.Reported:
     """As above from a CSV file: all or nothing, every bad row is listed with its line."""
     entries, places = intake.parse_csv(body.removeprefix("\ufeff"))
-    return intake.report(connection, caller.scope, entries, actor=caller.name, now=now, places=places)
+    return intake.report(connection, caller, entries, now=now, closed_year_reason=closed_year_reason, places=places)
 
 
 @router.get("", response_model=OutputList, summary="List outputs 产量列表")

@@ -1,14 +1,14 @@
 """Writing the registry: enterprises, process units, lines, gateways, points, and their dated rows."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi import Path as PathParameter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
-from app.api.shapes import Answer, Instant
+from app.api.shapes import Answer, Exact, Instant, Reasoned
 from app.db import registry as registry_db
 from app.intake import gateways, registry
 from app.intake.registry_file import (
@@ -48,16 +48,6 @@ class Written(Answer):
     unchanged: dict[str, int]
     changes: list[str] = Field(description="one line per changed row", examples=[["+ point gw-clinker-01/E001"]])
     gateways: list[Credential] = Field(description="gateways that got an account now")
-
-
-class Reasoned(BaseModel):
-    """What any write may carry beside its content."""
-
-    closed_year_reason: Annotated[str, Field(max_length=500)] | None = Field(
-        default=None,
-        description="why figures of a closed year are changed; required where they are",
-        examples=["court order 2026-7"],
-    )
 
 
 class EnterpriseBody(Reasoned, EnterpriseEntry):
@@ -107,13 +97,40 @@ class GatewayItem(Answer):
     created_at: Instant
 
 
+class DatedInstallation(Answer):
+    """A meter that was registered behind a point."""
+
+    from_at: Instant
+    to_at: Instant | None
+    serial: str | None = Field(examples=["S1"])
+    multiplier: Exact = Field(examples=["80"])
+    digits: int | None
+    rated_load: Exact | None
+    initial_register: Exact | None
+    final_register: Exact | None
+    verified_until: date | None
+
+
+class DatedAssignment(Answer):
+    """Where a point was registered to count."""
+
+    from_at: Instant
+    to_at: Instant | None
+    process_unit: str = Field(examples=["kiln"])
+    flow: str = Field(examples=["in"])
+    in_boundary: bool
+    expected_interval_s: int = Field(examples=[900])
+    line: str | None
+    output_kind: str | None
+
+
 class DatedRows(Answer):
     """A point's installations and assignments, every one there was."""
 
     gateway: str
     point: str
-    installations: list[dict[str, Any]]
-    assignments: list[dict[str, Any]]
+    installations: list[DatedInstallation]
+    assignments: list[DatedAssignment]
 
 
 EntryType = TypeVar("EntryType", bound=Entry)

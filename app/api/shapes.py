@@ -44,6 +44,16 @@ MONTH_PATTERN = r"^(19|20|21)[0-9]{2}-(0[1-9]|1[0-2])$"
 Month = Annotated[str | None, Query(pattern=MONTH_PATTERN, description="calendar month", examples=["2026-10"])]
 
 
+class Reasoned(BaseModel):
+    """What a write may carry beside its content."""
+
+    closed_year_reason: Annotated[str, Field(max_length=500)] | None = Field(
+        default=None,
+        description="why figures of a closed year are changed; required where they are, from operators alone",
+        examples=["court order 2026-7"],
+    )
+
+
 class Answer(BaseModel):
     """Base of every answer's model: what is not in the model does not leave the service unseen."""
 

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from app import broker, settings
 from app.cli import edits, entered, events, evidence, explain, factors, levels
-from app.cli.terminal import actor, commands, database, err, file_text, now, out, working
+from app.cli.terminal import actor, commands, database, err, file_text, local, now, out, working
 from app.db import access, deliveries, inbox, migrations
 from app.db import registry as registry_db
 from app.db.scope import CITY
@@ -143,6 +144,8 @@ def gateways_add(
         report = registry.bring_in(engine, settings.load(), file, actor=actor(), now=now())
     _show_report(report)
     _hand_out(report.passwords, None)
+    if not report.passwords:
+        out.print(f"{code} has a password already; `nenghao gateways rotate {code}` gives it a new one", markup=False)
 
 
 @_gateways.command("rotate")
@@ -194,7 +197,9 @@ def endpoints_add(
     url: Annotated[str, typer.Option(help="where notices are posted")],
     secret: Annotated[str, typer.Option(help="whsec_ and base64, shared with the receiver")],
     district: Annotated[str | None, typer.Option(help="only this district's matters; default: the city")] = None,
-    kinds: Annotated[list[str] | None, typer.Option(help="kinds of events; may be repeated")] = None,
+    kinds: Annotated[
+        list[str] | None, typer.Option(help="alert.* (default), figure.* or one kind; may be repeated")
+    ] = None,
 ) -> None:
     """Add a webhook endpoint 新增通知地址."""
     with database() as engine, engine.begin() as connection:
@@ -218,7 +223,13 @@ def quarantine_list(
     # Tabs rather than a drawn table: a line is a record, however narrow the terminal, and can be cut and counted.
     out.print("\t".join(columns))
     for row in rows:
-        out.print("\t".join("" if row[column] is None else str(row[column]) for column in columns), markup=False)
+        out.print("\t".join(_cell(row[column]) for column in columns), markup=False)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return local(value)
+    return "" if value is None else str(value)
 
 
 @_quarantine.command("release")
@@ -260,11 +271,19 @@ def _wait_for_release(engine: Engine, timeout_s: float) -> None:
 
 
 @_outputs.command("import")
-def outputs_import(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
+def outputs_import(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    closed_year_reason: Annotated[
+        str | None, typer.Option(help="why figures of a closed year are changed 修改已关账年度的原因")
+    ] = None,
+) -> None:
     """Report outputs from a CSV file: uscc, process_unit, line, kind, grain, period, value, unit 上报产量."""
     entries, places = outputs_intake.parse_csv(file_text(file))
     with database() as engine, working(f"reporting {len(entries)} outputs"), engine.begin() as connection:
-        done = outputs_intake.report(connection, CITY, entries, actor=actor(), now=now(), places=places)
+        done = outputs_intake.report(
+            connection, access.Caller(actor(), "operator", CITY), entries, now=now(), places=places,
+            closed_year_reason=closed_year_reason,
+        )  # fmt: skip
     out.print(f"{done.accepted} accepted, {done.unchanged} unchanged")
 
 

@@ -42,6 +42,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "measured": ("实测", "measured"),
     "estimated": ("估算", "estimated"),
     "counts": ("计入", "counts"),
+    "voided": ("作废", "voided"),
     "not_counted": ("不计入", "does not count"),
     "edit": ("人工修改", "edit"),
     "outside": ("界外", "outside the boundary"),
@@ -61,7 +62,8 @@ class Chain:
 
     def lines(self, kind: str, found: Mapping[str, Any]) -> Iterator[str]:
         """Yield an explanation line by line, what is nearest to the figure first."""
-        yield f"{self.word(kind)} {self._subject(found)} {_start(found)}"
+        unit = f", {found['unit']}" if found.get("unit") else ""
+        yield f"{self.word(kind)} {self._subject(found)} {_start(found)}{unit}"
         yield from self._figures(found)
         sections = (
             ("indicator", self._indicator), ("level", self._level), ("conditions", self._condition),
@@ -116,7 +118,7 @@ class Chain:
 
     def _reading(self, row: Mapping[str, Any]) -> str:
         how = self.word("counts" if row["counts"] else "not_counted")
-        line = f"{_at(row['ts'])}: {_number(row['value'])} {how}"
+        line = f"{_at(row['ts'])}: {self.word('voided') if row['value'] is None else _number(row['value'])} {how}"
         if row["origin"] == "edit":
             return f"{line}, {self.word('edit')}: {row['actor']}, {row['reason']}, {row['evidence'] or '–'}"
         if row["epoch"] is None:

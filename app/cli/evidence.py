@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
-from app.cli.terminal import actor, database, err, now, out, working
+from app.cli.terminal import actor, database, err, local, now, out, working
 from app.db import access, seals
 from app.domain import calendar
 from app.errors import Invalid, NotFound
@@ -58,7 +58,7 @@ def verify(
 
 def _show(verdict: verification.Verdict, *, is_detailed: bool) -> None:
     if is_detailed:
-        since = f" since {verdict.oldest_unsealed_at.isoformat()}" if verdict.oldest_unsealed_at else ""
+        since = f" since {local(verdict.oldest_unsealed_at)}" if verdict.oldest_unsealed_at else ""
         line = f"{verdict.gateway_code}: {verdict.links} links, {verdict.unsealed} receipts not sealed yet{since}"
         out.print(line, markup=False)
     for breach in verdict.breaches:
@@ -81,8 +81,18 @@ def drop_readings(
             with engine.connect() as connection:
                 chunks = seals.reading_chunks(connection, before_at)
     for from_at, to_at in chunks:
-        out.print(f"{from_at.isoformat()} to {to_at.isoformat()} {'dropped' if yes else 'would be dropped'}")
+        out.print(f"{local(from_at)} to {local(to_at)} {'dropped' if yes else 'would be dropped'}")
     out.print(f"{len(chunks)} chunks")
+    if not yes:
+        _warn_unsettled(before_at)
+
+
+def _warn_unsettled(before_at: datetime) -> None:
+    """What is only shown should not promise what --yes refuses."""
+    try:
+        seal.check_settled(before_at, now())
+    except Invalid as refusal:
+        err.print(f"with --yes this is refused: {refusal.detail}", markup=False, style="yellow")
 
 
 def register(app: typer.Typer) -> None:

@@ -72,7 +72,7 @@ def explain_energy(
 @group.command("ratio")
 def explain_ratio(
     line: Annotated[str, typer.Argument(help="credit code/process unit/line 产线")],
-    period: Period,
+    period: Annotated[str, typer.Argument(help="month 2026-10 月")],
     language: Language = None,
     as_json: Json = False,
 ) -> None:

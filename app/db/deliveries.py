@@ -176,8 +176,8 @@ def add_endpoint(
     district_code: str | None = None,
     kinds: Sequence[str] = ("alert.*",),
 ) -> int:
-    """Add an endpoint and return its id; an address or a secret that cannot work raises Invalid."""
-    _check(url, secret)
+    """Add an endpoint and return its id; an address, a secret or kinds that cannot work raise Invalid."""
+    _check(url, secret, kinds)
     row = connection.execute(
         text(
             "INSERT INTO endpoint (name, url, secret, district_code, kinds) SELECT :name, :url, :secret, :district,"
@@ -200,9 +200,11 @@ def add_endpoint(
     )
 
 
-def _check(url: str, secret: str) -> None:
+def _check(url: str, secret: str, kinds: Sequence[str]) -> None:
     problems = []
-    for place, check, value in (("url", webhook.parse_target, url), ("secret", webhook.parse_secret, secret)):
+    given = [("url", webhook.parse_target, url), ("secret", webhook.parse_secret, secret)]
+    given += [("kinds", webhook.parse_kind, pattern) for pattern in kinds]
+    for place, check, value in given:
         try:
             check(value)
         except ValueError as error:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from app.db.scope import Scope
+from app.domain.capacity import Capacity, Unit
 
 # Revisions are counted up from what is there; one report at a time keeps the count right.
 REPORT_LOCK = 7_230_022
@@ -30,7 +31,8 @@ def find_lines(
     rows = connection.execute(
         text(
             "SELECT l.id, e.uscc, u.code AS process_unit, l.code, l.from_on, l.to_on,"
-            " v.output_kind, v.output_unit, coalesce(l.capacity_unit, (SELECT o.unit FROM output_current o"
+            " v.output_kind, v.output_unit, l.capacity, l.capacity_unit AS registered_unit,"
+            " coalesce(l.capacity_unit, (SELECT o.unit FROM output_current o"
             "  WHERE o.line_id = l.id AND o.kind = 'capacity' LIMIT 1)) AS capacity_unit"
             " FROM production_line l JOIN process_unit u ON u.id = l.process_unit_id"
             " JOIN enterprise e ON e.id = u.enterprise_id JOIN catalogue_variant v ON v.variant_key = l.variant_key"
@@ -41,16 +43,27 @@ def find_lines(
     return [dict(row) for row in rows]
 
 
-def units_like(connection: Connection, unit: str) -> set[str]:
-    """Return the units of amount that convert to a unit, itself among them even when it converts to nothing."""
+def units(connection: Connection) -> dict[str, Unit]:
+    """Return every unit of measure, rates among them."""
+    rows = connection.execute(
+        text("SELECT unit, canonical_unit, canonical_per_unit, kind = 'rate' AS is_rate FROM unit_of_measure")
+    )
+    return {row.unit: Unit(row.canonical_unit, row.canonical_per_unit, row.is_rate) for row in rows}
+
+
+def capacities(connection: Connection, line_ids: Sequence[int]) -> dict[int, dict[date, Capacity]]:
+    """Return by line the reported capacities as they stand, by the day from which each holds."""
     rows = connection.execute(
         text(
-            "SELECT o.unit FROM unit_of_measure o JOIN unit_of_measure t ON t.canonical_unit = o.canonical_unit"
-            " WHERE t.unit = :unit AND o.kind = 'amount' AND t.kind = 'amount'"
+            "SELECT line_id, period, value, unit FROM output_current WHERE line_id = ANY(:line_ids)"
+            " AND kind = 'capacity' ORDER BY line_id, period, value"
         ),
-        {"unit": unit},
-    ).scalars()
-    return {unit, *rows}
+        {"line_ids": list(line_ids)},
+    )
+    found: dict[int, dict[date, Capacity]] = {}
+    for line_id, period, value, unit in rows:
+        found.setdefault(line_id, {})[period] = Capacity(value, unit)
+    return found
 
 
 def current(connection: Connection, line_ids: Sequence[int], first: date, last: date) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from datetime import date, datetime, timedelta
 
-from app.domain.calendar import business_day
+from app.domain.calendar import business_day, day_start
 
 INSTANT = timedelta(microseconds=1)
 
@@ -22,3 +22,8 @@ def closed_year_of(at: datetime, now: datetime) -> int | None:
     """
     year = business_day(at - INSTANT).year
     return year if is_closed(year, business_day(now)) else None
+
+
+def instant_in(day: date) -> datetime:
+    """Return an instant inside a business day, for what begins with it: its midnight belongs to the year before too."""
+    return day_start(day) + INSTANT

@@ -7,7 +7,7 @@ from typing import Any
 REASONS = {
     "backward_step": ("表底倒走", "Register went backward"),
     "reset": ("表底清零", "Register was reset"),
-    "meter_exchange_without_event": ("疑似换表未登记", "Another meter without an event"),
+    "meter_exchange_without_event": ("疑似换表未登记", "Seems to be another meter, without an event"),
     "implausible_jump": ("超出额定负荷的跳变", "More than the rated load allows"),
     "unit_flip": ("单位疑似变化", "Unit seems to have changed"),
     "dropped_to_zero": ("读数掉零后恢复", "Dropped to zero and came back"),

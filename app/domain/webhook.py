@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,8 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+# What may be asked for; endpoint.test goes to the endpoint that is tested, whatever it asks for.
+EVENT_KINDS = ("alert.opened", "alert.resolved", "figure.revised")
 SECRET_PREFIX = "whsec_"  # noqa: S105  the specification's public prefix, not a secret
 # The specification asks for 24 to 64 random bytes.
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
@@ -35,6 +38,16 @@ NOT_PUBLIC = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv6Network("fec0
 
 class RefusedTarget(ValueError):
     """A webhook address that may not be used; the message says why and what to do."""
+
+
+def parse_kind(pattern: str) -> str:
+    """Return a pattern of event kinds such as alert.*; ValueError where no event would ever match it."""
+    wanted = re.compile(re.escape(pattern).replace(r"\*", ".*"))
+    if not any(wanted.fullmatch(kind) for kind in EVENT_KINDS):
+        raise ValueError(
+            f"no event is of kind {pattern!r}: there are {', '.join(EVENT_KINDS)}, or alert.* and figure.*"
+        )
+    return pattern
 
 
 def parse_secret(secret: str) -> bytes:
@@ -185,10 +198,10 @@ def allowed_address(addresses: Iterable[str], target: Target, allowed: Sequence[
         if any(inner in network for network in allowed if network.version == inner.version):
             continue
         is_public = inner.is_global and not any(inner in network for network in NOT_PUBLIC)
+        where = target.host if target.host == str(address) else f"{target.host} is {address}, which"
         if not is_public or inner.is_multicast or inner.is_reserved or inner.is_unspecified:
             raise RefusedTarget(
-                f"{target.host} is {address}, which is not public: add its network to"
-                " NENGHAO_WEBHOOK_ALLOWED_NETWORKS if it is yours"
+                f"{where} is not public: add its network to NENGHAO_WEBHOOK_ALLOWED_NETWORKS if it is yours"
             )
         if target.scheme != "https":
             raise RefusedTarget(f"{target.host} is public: notices leave the private networks by https only")

@@ -11,11 +11,11 @@ def check(changed: Sequence[tuple[str, datetime]], role: str, reason: str | None
     """Return the closed years that changed instants (location, instant) lie in; without right and reason Forbidden.
 
     Convention of this product (P): see app.domain.closing. Anybody but an operator is refused, and an operator who
-    does not say in `closed_year_reason` why.
+    does not say in `closed_year_reason` why; blanks say nothing.
     """
     found = [(location, year) for location, at in changed if (year := closed_year_of(at, now)) is not None]
     years = sorted({year for _, year in found})
-    if not years or (role == "operator" and reason):
+    if not years or (role == "operator" and reason and reason.strip()):
         return years
     named = ", ".join(map(str, years))
     errors = [{"location": location, "message": f"year {year} is closed"} for location, year in found]

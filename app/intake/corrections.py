@@ -9,10 +9,12 @@ from pydantic import BeforeValidator, Field, model_validator
 from sqlalchemy import Connection
 
 from app.db import access, corrections, stale
-from app.db.scope import Scope
+from app.db.access import Caller
 from app.domain.calendar import business_day, day_start, month_of, next_month
+from app.domain.closing import instant_in
+from app.intake import closed_years
 from app.intake.outputs import LineName, Lines, Reported, whole_period
-from app.intake.registry_file import Breach, Day, Entry, Path, refusal
+from app.intake.registry_file import Breach, Day, Entry, Path, place, refusal
 
 CAUSE = "correction"
 
@@ -39,34 +41,48 @@ class CorrectionEntry(Entry):
 
 
 def report(
-    connection: Connection, scope: Scope, entries: Sequence[CorrectionEntry], *, actor: str, now: datetime
+    connection: Connection,
+    caller: Caller,
+    entries: Sequence[CorrectionEntry],
+    *,
+    now: datetime,
+    closed_year_reason: str | None = None,
 ) -> Reported:
     """Write conditions in the caller's transaction: new values become revisions, equal ones are counted unchanged.
 
-    Lines outside the scope are as unknown as lines that do not exist. Any breach raises Invalid with all of them.
+    Lines outside the scope are as unknown as lines that do not exist. Any breach raises Invalid with all of them. What
+    begins to hold in a closed year takes an operator and a reason (see app.intake.closed_years).
     """
     corrections.lock(connection)
-    lines = Lines(connection, scope, entries)
+    lines = Lines(connection, caller.scope, entries)
     found = [lines.of(entry) for entry in entries]
     today = business_day(now)
     breaches = list(_breaches(connection, entries, found, today))
     if breaches:
         raise refusal(breaches)
-    fresh = list(_fresh_rows(connection, entries, found, actor))
-    if fresh:
-        corrections.insert(connection, fresh)
+    fresh = dict(_fresh_rows(connection, entries, found, caller.name))
+    located = [
+        (place(("inputs", number, "from_month"), {}), instant_in(r["from_month"])) for number, r in fresh.items()
+    ]
+    years = closed_years.check(located, caller.role, closed_year_reason, now)
+    rows = list(fresh.values())
+    if rows:
+        corrections.insert(connection, rows)
         until = day_start(next_month(month_of(today)))
-        marks = {(row["line_id"], row["from_month"]) for row in fresh}
+        marks = {(row["line_id"], row["from_month"]) for row in rows}
         stale.mark_many(
             connection,
             "benchmark",
             [(line, None, day_start(first), until) for line, first in sorted(marks)],
             cause=CAUSE,
         )
-    unchanged = len(entries) - len(fresh)
-    detail = {"accepted": len(fresh), "unchanged": unchanged, "lines": sorted({row["line_id"] for row in fresh})}
-    access.record(connection, actor, "corrections.report", f"{len(entries)} conditions", detail)
-    return Reported(len(fresh), unchanged)
+    done = Reported(len(rows), len(entries) - len(rows))
+    detail: dict[str, Any] = {"accepted": done.accepted, "unchanged": done.unchanged}
+    detail["lines"] = sorted({row["line_id"] for row in rows})
+    if years:
+        detail["closed_years"] = dict.fromkeys(years, closed_year_reason)
+    access.record(connection, caller.name, "corrections.report", f"{len(entries)} conditions", detail)
+    return done
 
 
 def _breaches(
@@ -104,19 +120,21 @@ def _fresh_rows(
     entries: Sequence[CorrectionEntry],
     lines: Sequence[Mapping[str, Any] | None],
     actor: str,
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows to append: what is new, or differs from the latest revision in value."""
-    wanted = [(line["id"], entry) for line, entry in zip(lines, entries, strict=True) if line is not None]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows to append, each with its entry's number: what is new, or differs from the latest in value."""
+    numbered = enumerate(zip(lines, entries, strict=True))
+    wanted = [(number, line["id"], entry) for number, (line, entry) in numbered if line is not None]
     there = {
         (row["line_id"], row["input_key"], row["from_month"]): row
-        for row in corrections.current(connection, [line_id for line_id, _ in wanted])
+        for row in corrections.current(connection, [line_id for _, line_id, _ in wanted])
     }
-    for line_id, entry in wanted:
+    for number, line_id, entry in wanted:
         latest = there.get((line_id, entry.input_key, entry.from_month))
         if latest is None or latest["value"] != entry.value:
-            yield {
+            row = {
                 **entry.model_dump(include={"input_key", "from_month", "value", "evidence"}),
                 "line_id": line_id,
                 "revision": latest["revision"] + 1 if latest else 1,
                 "reported_by": actor,
             }
+            yield number, row

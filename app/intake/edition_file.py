@@ -68,10 +68,13 @@ def _table_of(columns: Sequence[str], known: Sequence[str], what: str) -> str:
     odd = {table: tables.odd_columns(columns, tables.FILES[table][1]) for table in known}
     nearest = min(odd, key=lambda table: len(odd[table]))
     if odd[nearest]:
+        unknown = [name for name in odd[nearest] if name in columns]
+        missing = [name for name in odd[nearest] if name not in columns]
         raise Invalid(
-            f"the columns are not those of a {what} file; against {tables.FILES[nearest][0]} there are too many or too"
-            f" few: {', '.join(odd[nearest])}",
-            detail_zh=f"列名与 {tables.FILES[nearest][0]} 不一致：{', '.join(odd[nearest])}",
+            f"the columns are not those of a {what} file: against {tables.FILES[nearest][0]} of app/reference there are"
+            f" missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}",
+            detail_zh=f"列名与 app/reference 的 {tables.FILES[nearest][0]} 不一致：缺少 {'、'.join(missing) or '无'}；"
+            f"多出 {'、'.join(unknown) or '无'}",
             errors=[],
         )
     return nearest

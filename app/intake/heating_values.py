@@ -10,11 +10,14 @@ from pydantic import BeforeValidator, Field, model_validator
 from sqlalchemy import Connection
 
 from app.db import access, heating_values, stale
+from app.db.access import Caller
 from app.db.scope import Scope
 from app.domain.calendar import business_day, month_bounds
+from app.domain.closing import instant_in
 from app.errors import Invalid
+from app.intake import closed_years
 from app.intake.outputs import Reported, whole_period
-from app.intake.registry_file import Breach, Code, Day, Entry, Path, refusal
+from app.intake.registry_file import Breach, Code, Day, Entry, Path, place, refusal
 
 CAUSE = "heating_value"
 # Outside this a value is in another unit (MJ, kcal): blast furnace gas has some 3,000 kJ/m3, hydrogen 120,000 kJ/kg.
@@ -81,25 +84,39 @@ class _Known:
         return per_unit if canonical == self.fuels.get(entry.carrier) else None
 
 
-def report(connection: Connection, scope: Scope, entries: Sequence[LotEntry], *, actor: str, now: datetime) -> Reported:
+def report(
+    connection: Connection,
+    caller: Caller,
+    entries: Sequence[LotEntry],
+    *,
+    now: datetime,
+    closed_year_reason: str | None = None,
+) -> Reported:
     """Write lots in the caller's transaction: new values become revisions, equal ones are counted unchanged.
 
     Units outside the scope are as unknown as units that do not exist. Any breach raises Invalid with all of them. The
-    energy of the unit and of all below it is marked stale for the months that changed.
+    energy of the unit and of all below it is marked stale for the months that changed. What changes a month of a closed
+    year takes an operator and a reason (see app.intake.closed_years).
     """
     heating_values.lock(connection)
-    known = _known(connection, scope, entries)
+    known = _known(connection, caller.scope, entries)
     breaches = list(_breaches(entries, known, business_day(now)))
     if breaches:
         raise refusal(breaches)
-    fresh = _fresh_rows(connection, entries, known, actor)
-    if fresh:
-        heating_values.insert(connection, fresh)
-        stale.mark_many(connection, "account", _marks(connection, fresh), cause=CAUSE)
-    unchanged = len(entries) - len(fresh)
-    detail = {"accepted": len(fresh), "unchanged": unchanged, "units": sorted({r["process_unit_id"] for r in fresh})}
-    access.record(connection, actor, "heating_values.report", f"{len(entries)} lots", detail)
-    return Reported(len(fresh), unchanged)
+    fresh = _fresh_rows(connection, entries, known, caller.name)
+    located = [(place(("lots", number, "month"), {}), instant_in(row["month"])) for number, row in fresh.items()]
+    years = closed_years.check(located, caller.role, closed_year_reason, now)
+    rows = list(fresh.values())
+    if rows:
+        heating_values.insert(connection, rows)
+        stale.mark_many(connection, "account", _marks(connection, rows), cause=CAUSE)
+    done = Reported(len(rows), len(entries) - len(rows))
+    detail: dict[str, Any] = {"accepted": done.accepted, "unchanged": done.unchanged}
+    detail["units"] = sorted({row["process_unit_id"] for row in rows})
+    if years:
+        detail["closed_years"] = dict.fromkeys(years, closed_year_reason)
+    access.record(connection, caller.name, "heating_values.report", f"{len(entries)} lots", detail)
+    return done
 
 
 def _known(connection: Connection, scope: Scope, entries: Sequence[LotEntry]) -> _Known:
@@ -139,16 +156,23 @@ def _breaches(entries: Sequence[LotEntry], known: _Known, today: date) -> Iterat
             yield (*path, "lhv_kj"), f"{entry.lhv_kj} is outside {LEAST_KJ} to {MOST_KJ}: is it in kJ per kg or m3?"
 
 
-def _fresh_rows(connection: Connection, entries: Sequence[LotEntry], known: _Known, actor: str) -> list[dict[str, Any]]:
-    """Return the rows to append: what is new, or differs from the latest revision in mass or value."""
-    wanted = [(unit_id, entry) for entry in entries if (unit_id := known.unit_of(entry)) is not None]
+def _fresh_rows(
+    connection: Connection, entries: Sequence[LotEntry], known: _Known, actor: str
+) -> dict[int, dict[str, Any]]:
+    """Return the rows to append by the entries' numbers: what is new, or differs from the latest in mass or value."""
+    units = [known.unit_of(entry) for entry in entries]
+    wanted = [
+        (number, unit, entry)
+        for number, (unit, entry) in enumerate(zip(units, entries, strict=True))
+        if unit is not None
+    ]
     months = sorted({entry.month for entry in entries})
     there = {
         (row["process_unit_id"], row["carrier_key"], row["month"], row["lot"]): row
-        for row in heating_values.current(connection, [unit_id for unit_id, _ in wanted], months)
+        for row in heating_values.current(connection, [unit_id for _, unit_id, _ in wanted], months)
     }
-    fresh: list[dict[str, Any]] = []
-    for unit_id, entry in wanted:
+    fresh: dict[int, dict[str, Any]] = {}
+    for number, unit_id, entry in wanted:
         latest = there.get((unit_id, entry.carrier, entry.month, entry.lot))
         mass = None if entry.mass is None else entry.mass * (known.canonical_per_unit(entry) or 1)
         if latest is None and mass is None:
@@ -157,16 +181,14 @@ def _fresh_rows(connection: Connection, entries: Sequence[LotEntry], known: _Kno
                 detail_zh=f"{entry.month} 的 {entry.carrier} 没有批次 {entry.lot}，无法撤销",
             )
         if latest is None or (latest["mass"], latest["lhv_kj"]) != (mass, entry.lhv_kj):
-            fresh.append(
-                {
-                    **entry.model_dump(include={"month", "lot", "lhv_kj", "sampled_on", "evidence", "reason"}),
-                    "process_unit_id": unit_id,
-                    "carrier_key": entry.carrier,
-                    "mass": mass,
-                    "revision": latest["revision"] + 1 if latest else 1,
-                    "reported_by": actor,
-                }
-            )
+            fresh[number] = {
+                **entry.model_dump(include={"month", "lot", "lhv_kj", "sampled_on", "evidence", "reason"}),
+                "process_unit_id": unit_id,
+                "carrier_key": entry.carrier,
+                "mass": mass,
+                "revision": latest["revision"] + 1 if latest else 1,
+                "reported_by": actor,
+            }
     return fresh
 
 

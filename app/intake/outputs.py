@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -11,10 +12,15 @@ from sqlalchemy import Connection
 
 from app.db import access, stale
 from app.db import outputs as outputs_db
+from app.db.access import Caller
 from app.db.scope import Scope
 from app.domain.calendar import business_day, day_start, month_of, next_month
+from app.domain.capacity import Capacity, Unit, amount_of_year, holding
+from app.domain.closing import instant_in
+from app.domain.rounding import plain
 from app.errors import Invalid
-from app.intake.registry_file import Breach, Code, Day, Entry, Path, refusal, sentence
+from app.intake import closed_years
+from app.intake.registry_file import Breach, Code, Day, Entry, Path, place, refusal, sentence
 from app.intake.rows import MOST_BREACHES, CsvFile
 
 CAUSE = "output"
@@ -24,6 +30,8 @@ MONEY_UNIT = "10^4 yuan"
 MONEY_KINDS = ("output_value", "value_added")
 # What a line can produce; it holds from the period's first day on and divides nothing.
 CAPACITY = "capacity"
+# What a line makes, which its capacity bounds.
+MADE_KINDS = ("production", "it_electricity")
 Kind = Literal["production", "output_value", "value_added", "it_electricity", "capacity"]
 Grain = Literal["day", "month", "year"]
 
@@ -99,8 +107,8 @@ def parse_csv(content: str) -> tuple[list[OutputEntry], dict[Path, str]]:
     entries: list[OutputEntry] = []
     breaches: list[Breach] = []
     places: dict[Path, str] = {}
-    for number, (place, row) in enumerate(file):
-        places["outputs", number] = place
+    for number, (at, row) in enumerate(file):
+        places["outputs", number] = at
         if len(breaches) > MOST_BREACHES:
             break
         line = {"uscc": row.pop("uscc"), "process_unit": row.pop("process_unit"), "code": row.pop("line")}
@@ -115,32 +123,42 @@ def parse_csv(content: str) -> tuple[list[OutputEntry], dict[Path, str]]:
 
 def report(
     connection: Connection,
-    scope: Scope,
+    caller: Caller,
     entries: Sequence[OutputEntry],
     *,
-    actor: str,
     now: datetime,
+    closed_year_reason: str | None = None,
     places: Mapping[Path, str] | None = None,
 ) -> Reported:
     """Write outputs in the caller's transaction: new values become revisions, equal ones are counted unchanged.
 
-    Lines outside the scope are as unknown as lines that do not exist. Any breach raises Invalid with all of them.
+    Lines outside the scope are as unknown as lines that do not exist. Any breach raises Invalid with all of them. New
+    values of a closed year, the year of the period, take an operator and a reason (see app.intake.closed_years). A day
+    or a month above the whole year's capacity is a breach (see _beyond_capacity).
     """
     outputs_db.lock(connection)
-    lines = Lines(connection, scope, entries)
+    lines = Lines(connection, caller.scope, entries)
     breaches = list(_breaches(connection, entries, lines, business_day(now)))
     if breaches:
         raise refusal(breaches, places)
     if not entries:
         return Reported(0, 0)
-    fresh = _fresh_rows(connection, entries, lines, actor)
-    if fresh:
-        outputs_db.insert(connection, fresh)
-        stale.mark_many(connection, "benchmark", _marks([r for r in fresh if r["kind"] != CAPACITY]), cause=CAUSE)
-    unchanged = len(entries) - len(fresh)
-    detail = {"accepted": len(fresh), "unchanged": unchanged, "lines": sorted({row["line_id"] for row in fresh})}
-    access.record(connection, actor, "outputs.report", f"{len(entries)} outputs", detail)
-    return Reported(len(fresh), unchanged)
+    fresh = _fresh_rows(connection, entries, lines, caller.name)
+    located = [
+        (place(("outputs", number, "period"), places or {}), instant_in(row["period"])) for number, row in fresh.items()
+    ]
+    years = closed_years.check(located, caller.role, closed_year_reason, now)
+    rows = list(fresh.values())
+    if rows:
+        outputs_db.insert(connection, rows)
+        stale.mark_many(connection, "benchmark", _marks([r for r in rows if r["kind"] != CAPACITY]), cause=CAUSE)
+    done = Reported(len(rows), len(entries) - len(rows))
+    detail: dict[str, Any] = {"accepted": done.accepted, "unchanged": done.unchanged}
+    detail["lines"] = sorted({row["line_id"] for row in rows})
+    if years:
+        detail["closed_years"] = dict.fromkeys(years, closed_year_reason)
+    access.record(connection, caller.name, "outputs.report", f"{len(entries)} outputs", detail)
+    return done
 
 
 class Lines:
@@ -161,7 +179,9 @@ class Lines:
 
 
 def _breaches(connection: Connection, entries: Sequence[OutputEntry], lines: Lines, today: date) -> Iterator[Breach]:
-    units: dict[str, set[str]] = {}
+    units = outputs_db.units(connection)
+    alike: dict[str, set[str]] = {}
+    capacities = _capacities(connection, entries, lines)
     seen: dict[tuple[Any, ...], int] = {}
     for number, entry in enumerate(entries):
         path: Path = ("outputs", number)
@@ -176,20 +196,69 @@ def _breaches(connection: Connection, entries: Sequence[OutputEntry], lines: Lin
         seen.setdefault(key, number)
         yield from ((((*path, "period")), message) for message in _period_faults(entry, line, today))
         wanted = _unit_wanted(entry, line)
+        if wanted not in alike:
+            alike[wanted] = _units_like(wanted, units)
         if entry.kind not in (*MONEY_KINDS, CAPACITY, line["output_kind"]):
             yield (*path, "kind"), f"this line reports {line['output_kind']}, not {entry.kind}"
         elif entry.kind == CAPACITY:
             if entry.unit != wanted:
                 yield (*path, "unit"), f"the capacity of this line is in {wanted}: units of capacity are not mixed"
-        elif entry.unit not in units.setdefault(wanted, outputs_db.units_like(connection, wanted)):
-            known = ", ".join(sorted(units[wanted]))
+        elif entry.unit not in alike[wanted]:
+            known = ", ".join(sorted(alike[wanted]))
             yield (*path, "unit"), f"unit {entry.unit!r} does not convert to {wanted}; known units are {known}"
+        elif (fault := _beyond_capacity(entry, line, capacities.get(line["id"], {}), units)) is not None:
+            yield (*path, "value"), fault
 
 
 def _unit_wanted(entry: OutputEntry, line: Mapping[str, Any]) -> str:
     if entry.kind in MONEY_KINDS:
         return MONEY_UNIT
     return str((line["capacity_unit"] or entry.unit) if entry.kind == CAPACITY else line["output_unit"])
+
+
+def _units_like(wanted: str, units: Mapping[str, Unit]) -> set[str]:
+    """Return the units of amount that convert to a unit, itself among them even when it converts to nothing."""
+    canonical = {unit.canonical for name, unit in units.items() if name == wanted and not unit.is_rate}
+    return {wanted, *(name for name, unit in units.items() if unit.canonical in canonical and not unit.is_rate)}
+
+
+def _capacities(
+    connection: Connection, entries: Sequence[OutputEntry], lines: Lines
+) -> dict[int, dict[date, Capacity]]:
+    """Return by line the capacities that are reported, those of this report among them, by the day each begins."""
+    named = [(line, entry) for entry in entries if (line := lines.of(entry)) is not None]
+    found = outputs_db.capacities(connection, sorted({line["id"] for line, _ in named}))
+    for line, entry in named:
+        if entry.kind == CAPACITY and entry.unit == _unit_wanted(entry, line):
+            found.setdefault(line["id"], {})[entry.period] = Capacity(entry.value, entry.unit)
+    return found
+
+
+def _beyond_capacity(
+    entry: OutputEntry,
+    line: Mapping[str, Any],
+    reported: Mapping[date, Capacity],
+    units: Mapping[str, Unit],
+) -> str | None:
+    """Return what is wrong with an output of a day or a month that is more than the line can make in a whole year.
+
+    Convention of this product (P), not law: it finds a wrong unit or a slip of the pen, and no threshold is invented.
+    A year's output is never refused: lines do make more than their capacity. Nor is one of a line without a capacity,
+    or with one whose unit does not convert (racks, t/d of a glass line that reports weight cases).
+    """
+    if entry.kind not in MADE_KINDS or entry.grain == "year":
+        return None
+    is_registered = line["capacity"] is not None and line["registered_unit"] is not None
+    registered = Capacity(line["capacity"], line["registered_unit"]) if is_registered else None
+    held = holding(_period_end(entry.grain, entry.period) - timedelta(days=1), reported, registered)
+    most = amount_of_year(held, entry.period.year, entry.unit, units) if held is not None else None
+    if held is None or most is None or Fraction(entry.value) <= most:
+        return None
+    return (
+        f"{entry.value:f} {entry.unit} in one {entry.grain} is more than the line can make in the whole of"
+        f" {entry.period.year}, {plain(most)} {entry.unit} at its capacity of {held.value:f} {held.unit}: correct the"
+        " value or its unit, or report the capacity first"
+    )
 
 
 def _period_faults(entry: OutputEntry, line: Mapping[str, Any], today: date) -> Iterator[str]:
@@ -213,26 +282,24 @@ def _period_end(grain: str, period: date) -> date:
 
 def _fresh_rows(
     connection: Connection, entries: Sequence[OutputEntry], lines: Lines, actor: str
-) -> list[dict[str, Any]]:
-    """Return the rows to append: what is new, or differs from the latest revision in value or unit."""
-    wanted = [(line, entry) for entry in entries if (line := lines.of(entry)) is not None]
+) -> dict[int, dict[str, Any]]:
+    """Return the rows to append by the entries' numbers: what is new, or differs from the latest in value or unit."""
+    wanted = [(number, line, entry) for number, entry in enumerate(entries) if (line := lines.of(entry)) is not None]
     periods = [entry.period for entry in entries]
     there = {
         (row["line_id"], row["kind"], row["grain"], row["period"]): row
-        for row in outputs_db.current(connection, [ln["id"] for ln, _ in wanted], min(periods), max(periods))
+        for row in outputs_db.current(connection, [ln["id"] for _, ln, _ in wanted], min(periods), max(periods))
     }
-    fresh: list[dict[str, Any]] = []
-    for line, entry in wanted:
+    fresh: dict[int, dict[str, Any]] = {}
+    for number, line, entry in wanted:
         latest = there.get((line["id"], entry.kind, entry.grain, entry.period))
         if latest is None or (latest["value"], latest["unit"]) != (entry.value, entry.unit):
-            fresh.append(
-                {
-                    **entry.model_dump(include={"kind", "grain", "period", "value", "unit", "reason"}),
-                    "line_id": line["id"],
-                    "revision": latest["revision"] + 1 if latest else 1,
-                    "reported_by": actor,
-                }
-            )
+            fresh[number] = {
+                **entry.model_dump(include={"kind", "grain", "period", "value", "unit", "reason"}),
+                "line_id": line["id"],
+                "revision": latest["revision"] + 1 if latest else 1,
+                "reported_by": actor,
+            }
     return fresh
 
 

@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from app import broker
 from app.db import access
 from app.db import registry as registry_db
+from app.domain.calendar import BUSINESS_ZONE
 from app.errors import Conflict
 from app.intake import registry_check, registry_closing, registry_marks
 from app.intake.registry_file import Path, RegistryFile, refusal
@@ -187,6 +188,8 @@ def _key_text(key: Key) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, Reference):
         return _key_text(value.key)
-    if isinstance(value, datetime | date):
+    if isinstance(value, datetime):
+        return value.astimezone(BUSINESS_ZONE).isoformat()
+    if isinstance(value, date):
         return value.isoformat()
     return format(value, "f") if isinstance(value, Decimal) else str(value)

@@ -1,9 +1,11 @@
 """What a registry file must fulfil beyond its shape. Every check yields all its breaches; nothing is written before."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from app.domain.calendar import BUSINESS_ZONE
 from app.intake.registry_file import Breach, Path
 from app.intake.registry_records import REQUIRED, Key, Record, Reference, Registered
 
@@ -218,16 +220,19 @@ def _overlaps(records: Sequence[Record], registered: Registered) -> Iterator[Bre
         for periods in merged.values():
             for (first, (first_end, first_path)), (second, (_, path)) in pairwise(sorted(periods.items())):
                 if first_end is None or first_end > second:
-                    until = f"to {first_end}" if first_end else "without end"
+                    until = f"to {_shown((first_end,))}" if first_end else "without end"
                     where = (*(path or first_path), start if path else end)
                     yield (
                         where,
                         (
-                            f"{NAMES[kind]} from {second} overlaps the one from {first} {until}: end that one"
-                            f" with {end} first"
+                            f"{NAMES[kind]} from {_shown((second,))} overlaps the one from {_shown((first,))} {until}:"
+                            f" end that one with {end} first"
                         ),
                     )
 
 
 def _shown(key: Key) -> str:
-    return "/".join(str(part) for part in key)
+    """A key as a reader knows it, instants in business time."""
+    return "/".join(
+        part.astimezone(BUSINESS_ZONE).isoformat() if isinstance(part, datetime) else str(part) for part in key
+    )

@@ -28,6 +28,7 @@ HINTS = {
     "timezone_aware": "give the instant with its zone, e.g. 2026-01-01T00:00:00+08:00",
     "extra_forbidden": "unknown field",
     "missing": "required",
+    "model_type": "must be fields with values (a file begins with `enterprises:`)",
 }
 
 
@@ -67,13 +68,19 @@ class InstallationEntry(Entry):
 
     from_at: Moment
     to_at: Moment | None = None
-    serial: str | None = None
-    multiplier: Positive = Decimal(1)
-    digits: Annotated[int, Field(ge=1, le=14)] | None = None
-    rated_load: Positive | None = None
-    initial_register: Measured | None = None
-    final_register: Measured | None = None
-    verified_until: Day | None = None
+    serial: str | None = Field(default=None, description="表号", examples=["S1"])
+    multiplier: Positive = Field(
+        default=Decimal(1), description="quantity = multiplier × what the meter shows", examples=["80"]
+    )
+    digits: Annotated[int, Field(ge=1, le=14)] | None = Field(
+        default=None, description="integer digits of the register: a rollover is told from a fall by them", examples=[6]
+    )
+    rated_load: Positive | None = Field(
+        default=None, description="at most, in units of the carrier per hour", examples=["12000"]
+    )
+    initial_register: Measured | None = Field(default=None, description="what it showed first", examples=["0"])
+    final_register: Measured | None = Field(default=None, description="what it showed last", examples=["88421.6"])
+    verified_until: Day | None = Field(default=None, description="verification (检定) of the meter holds until")
 
 
 class AssignmentEntry(Entry):
@@ -83,14 +90,20 @@ class AssignmentEntry(Entry):
 
     from_at: Moment
     to_at: Moment | None = None
-    process_unit: Code | None = None
+    process_unit: Code | None = Field(default=None, examples=["kiln"])
     flow: Literal["in", "out", "recovered", "feedstock"] | None = None
-    in_boundary: bool = True
-    expected_interval_s: Annotated[int, Field(ge=1, le=2_678_400)] = 900
-    parent_point: str | None = None
-    checks_point: str | None = None
-    line: str | None = None
-    output_kind: Literal["production", "output_value", "value_added", "it_electricity"] | None = None
+    in_boundary: bool = Field(default=True, description="counts to its unit's total, or only checks it")
+    expected_interval_s: Annotated[int, Field(ge=1, le=2_678_400)] = Field(
+        default=900, description="seconds between two readings; completeness is measured by it"
+    )
+    parent_point: str | None = Field(
+        default=None, description="the feeder (总表) that this sub-meter hangs on; sums are compared"
+    )
+    checks_point: str | None = Field(default=None, description="the point whose monthly sum this one's values check")
+    line: str | None = Field(default=None, description="of a point that counts output: the line")
+    output_kind: Literal["production", "output_value", "value_added", "it_electricity"] | None = Field(
+        default=None, description="of a point that counts output: what it counts"
+    )
 
 
 class PointEntry(Entry):
@@ -99,12 +112,14 @@ class PointEntry(Entry):
     code: Code
     name_zh: str = ""
     name_en: str = ""
-    carrier_key: str | None = None
-    signal: Literal["register", "interval", "gauge"] | None = None
-    unit: str | None = None
+    carrier_key: str | None = Field(default=None, description="of /reference/carriers", examples=["electricity"])
+    signal: Literal["register", "interval", "gauge"] | None = Field(
+        default=None, description="a register that counts up, the quantity of an interval, or a load"
+    )
+    unit: str | None = Field(default=None, description="unit on the wire", examples=["kWh"])
     data_item_code: str | None = None
-    value_min: Measured | None = None
-    value_max: Measured | None = None
+    value_min: Measured | None = Field(default=None, description="a value below is a finding")
+    value_max: Measured | None = Field(default=None, description="a value above is a finding")
     installations: list[InstallationEntry] = []
     assignments: list[AssignmentEntry] = []
 
@@ -113,8 +128,10 @@ class GatewayEntry(Entry):
     """A gateway (端设备) of an enterprise; its code is also its account on the broker."""
 
     code: GatewayCode
-    zone: Annotated[str, AfterValidator(_known_zone)] = "Asia/Shanghai"
-    heartbeat_s: Annotated[int, Field(ge=10, le=86_400)] = 900
+    zone: Annotated[str, AfterValidator(_known_zone)] = Field(
+        default="Asia/Shanghai", description="of readings without one"
+    )
+    heartbeat_s: Annotated[int, Field(ge=10, le=86_400)] = Field(default=900, description="seconds between heartbeats")
     points: list[PointEntry] = []
 
 
@@ -125,9 +142,15 @@ class LineEntry(Entry):
     process_unit: Code
     name_zh: str | None = None
     name_en: str = ""
-    variant_key: str | None = None
-    capacity: Positive | None = None
-    capacity_unit: str | None = None
+    variant_key: str | None = Field(
+        default=None, description="of /reference/levels: the product by process", examples=["ndrc723-15-cement-clinker"]
+    )
+    capacity: Positive | None = Field(
+        default=None, description="shares of capacity are summed by it", examples=["5000"]
+    )
+    capacity_unit: str | None = Field(
+        default=None, description="the same for lines of one domain, else they are summed apart", examples=["t/d"]
+    )
     from_on: Day | None = None
     to_on: Day | None = None
 
@@ -137,7 +160,9 @@ class ProcessUnitEntry(Entry):
 
     code: Code
     parent: Code | None = None
-    scope: Annotated[int, Field(ge=1, le=4)] | None = None
+    scope: Annotated[int, Field(ge=1, le=4)] | None = Field(
+        default=None, description="1 plant (one, without parent), 2 process, 3 process unit, 4 equipment"
+    )
     name_zh: str | None = None
     name_en: str = ""
 
@@ -147,8 +172,8 @@ class EnterpriseAssignmentEntry(Entry):
 
     from_on: Day
     to_on: Day | None = None
-    district_code: str | None = None
-    industry_code: str | None = None
+    district_code: str | None = Field(default=None, description="GB/T 2260", examples=["120119"])
+    industry_code: str | None = Field(default=None, description="GB/T 4754", examples=["3011"])
 
 
 class EnterpriseEntry(Entry):
@@ -158,8 +183,8 @@ class EnterpriseEntry(Entry):
     name_zh: str | None = None
     name_en: str = ""
     from_on: Day | None = None
-    district_code: str | None = None
-    industry_code: str | None = None
+    district_code: str | None = Field(default=None, description="GB/T 2260", examples=["120119"])
+    industry_code: str | None = Field(default=None, description="GB/T 4754", examples=["3011"])
     assignments: list[EnterpriseAssignmentEntry] = []
     process_units: list[ProcessUnitEntry] = []
     lines: list[LineEntry] = []

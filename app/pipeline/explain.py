@@ -104,7 +104,8 @@ def energy(
 def ratio(connection: Connection, scope: Scope, line_id: int, month: date, now: datetime) -> dict[str, Any]:
     """Explain the ratio of a line in a month: energy, output, level, and the judgement made again from the readings.
 
-    A stored figure is judged as of the instant at which it was computed: an open month goes on.
+    A stored figure is judged as of the instant at which it was computed: an open month goes on. Where nothing is
+    stored, received or reported, as before the first reading, there is no figure to derive either.
     """
     subject = evidence.owner(connection, scope, "production_line", line_id)
     line = ratio_inputs.line(connection, line_id)
@@ -118,7 +119,9 @@ def ratio(connection: Connection, scope: Scope, line_id: int, month: date, now: 
     outputs, metered = evidence.output_rows(*made), evidence.metered_outputs(*made)
     days = _output_days(month, outputs, metered)
     rows = evidence.energy_rows(connection, line.process_unit_ids, "day" if days else "month", days or [month])
-    return _explanation(subject, "month", month, _columns(row, RATIO_COLUMNS), _columns(derived, RATIO_COLUMNS)) | {
+    is_known = row or derived["windows_received"] or derived["windows_estimated"] or outputs or metered
+    judged = _columns(derived, RATIO_COLUMNS) if is_known else None
+    return _explanation(subject, "month", month, _columns(row, RATIO_COLUMNS), judged) | {
         "computed_at": row["computed_at"] if row else None,
         "indicator": evidence.indicator(connection, line.variant_key),
         "level": evidence.level(connection, derived["level_id"]),

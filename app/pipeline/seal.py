@@ -57,7 +57,7 @@ def drop_readings(engine: Engine, before_at: datetime, now: datetime) -> list[se
     Figures stay: usage and energy are tables of their own. Everything is verified first, because a tombstone would
     cover what was altered: a breach raises Conflict. Invalid for what devices may still add to.
     """
-    _check_settled(before_at, now)
+    check_settled(before_at, now)
     _check_unaltered(engine)
     with engine.connect() as connection:
         chunks = seals.reading_chunks(connection, before_at)
@@ -70,7 +70,8 @@ def drop_readings(engine: Engine, before_at: datetime, now: datetime) -> list[se
     return chunks
 
 
-def _check_settled(before_at: datetime, now: datetime) -> None:
+def check_settled(before_at: datetime, now: datetime) -> None:
+    """Raise Invalid where devices may still add to the readings before an instant."""
     if before_at > now - SETTLED_AFTER:
         latest = (now - SETTLED_AFTER).astimezone(BUSINESS_ZONE).date()
         raise Invalid(

@@ -49,7 +49,7 @@ def get_problem(request: Request, slug: str) -> Response:
     for name, answer in _problems(request.app.openapi()):
         if name == slug:
             seen = Visit(request, language_of(request), None, present())
-            return render("problem.html", seen, title=f"/problems/{slug}", detail=answer)
+            return render("problem.html", seen, title=f"/problems/{slug}", detail=marked(answer))
     raise NotFound(f"there is no problem type {slug}", detail_zh=f"没有错误类型 {slug}")
 
 
@@ -61,11 +61,14 @@ def prose(markdown: str) -> Markup:
     """Return a description's paragraphs with **strong** and `code`; everything else is text."""
     paragraphs = []
     for paragraph in re.split(r"\n\s*\n", markdown.strip()):
-        html = str(escape(paragraph))
-        html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html, flags=re.S)
-        html = re.sub(r"`(.+?)`", r"<code>\1</code>", html)
-        paragraphs.append(f"<p>{html}</p>")
-    return Markup("".join(paragraphs))  # noqa: S704 - escaped above, only these two marks are put back
+        paragraphs.append(Markup("<p>{}</p>").format(marked(paragraph)))
+    return Markup("").join(paragraphs)
+
+
+def marked(sentence: str) -> Markup:
+    """Return a sentence with **strong** and `code`; everything else is text."""
+    html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(sentence)), flags=re.S)
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", html))  # noqa: S704 - escaped, only these two are put back
 
 
 def _operations(document: Mapping[str, Any], tag: str) -> Iterator[dict[str, Any]]:

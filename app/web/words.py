@@ -57,10 +57,9 @@ def reason(name: str | None, language: str) -> str:
     return name if pair is None else pair[0 if language == "zh" else 1]
 
 
-def causes(written: str, language: str) -> str:
-    """Return in words what made a revision: each cause of its run, an unknown one by its own word."""
-    known = WORDS[language]
-    return {"zh": "、", "en": ", "}[language].join(known.get(f"cause_{one}", one) for one in written.split(" + "))
+def cause(names: str, language: str) -> str:
+    """Return in words what made a revision: several causes are joined by +; an unknown one keeps its own word."""
+    return " + ".join(WORDS[language].get(f"cause_{name}", name) for name in names.split(" + "))
 
 
 def month(day: date | None) -> str:

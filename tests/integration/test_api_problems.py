@@ -134,12 +134,12 @@ def test_without_the_official_tables_the_answer_names_what_to_run(engine: Engine
 def test_metrics_carry_route_templates_and_no_ids(site: Site) -> None:
     client = site.client("operator")
     client.get(f"/api/v1/enterprises/{site.a.enterprise_id}")
-    client.get("/some/unknown/path-4711")
+    client.get("/some/unknown/path-of-nobody")
     client.request("BREW", "/api/v1/alerts")
     metrics = site.client().get("/metrics").text
     assert 'route="/api/v1/enterprises/{enterprise_id}",status="200"' in metrics
     assert 'route="unmatched",status="404"' in metrics
-    assert "4711" not in metrics
+    assert "path-of-nobody" not in metrics
     assert "BREW" not in metrics
     assert site.a.gateway_code not in metrics
 

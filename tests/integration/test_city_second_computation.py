@@ -20,7 +20,7 @@ from sqlalchemy import Engine, text
 from app.api.access import now as api_now
 from app.db import engine as engine_module
 from app.db import stale
-from app.db.access import create_key
+from app.db.access import Caller, create_key
 from app.db.figures.energy import Question, total
 from app.db.scope import CITY
 from app.intake import outputs, reference_load, registry
@@ -70,6 +70,7 @@ def worked(postgres: Postgres) -> Iterator[Worked]:
     postgres.clone_database(TEMPLATE, name)
     url = postgres.dsn(name)
     engine = engine_module.create(url)
+    stale.forget_failures()
     city = City(seed=7)
     _register(engine, url, city)
     _send(engine, city)
@@ -120,7 +121,7 @@ def _send(engine: Engine, city: City) -> None:
         gateways = sorted({gateway_id for gateway_id, _ in ids.values()})
         stale.mark_many(connection, "rollup", [(one, None, *span) for one in gateways], cause="reading")
         entries = [OutputEntry.model_validate(row) for row in output_rows(city, number_of(FIRST), number_of(END))]
-        outputs.report(connection, CITY, entries, actor="city", now=NOW)
+        outputs.report(connection, Caller("city", "operator", CITY), entries, now=NOW)
 
 
 def _readings(city: City, gateway: str, point: str) -> Iterator[tuple[datetime, float, int]]:

@@ -3,6 +3,7 @@
 import json
 import secrets
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import Engine, text
 
 from app import broker as accounts
 from app import settings
+from app.domain.calendar import business_day
 from app.domain.credit_code import with_check_digit
 from deploy.local.broker import Broker
 from tests.conftest import Nenghao
@@ -114,6 +116,8 @@ def test_gateways_are_added_rotated_and_disabled(nenghao: Nenghao, file: Path, e
     status, out, _ = nenghao("gateways", "add", code, "--enterprise", USCC)
     assert (status, out.splitlines()[-1].split()[0]) == (0, code)
     first = out.split()[-1]
+    status, out, _ = nenghao("gateways", "add", code, "--enterprise", USCC)
+    assert (status, f"`nenghao gateways rotate {code}` gives it a new one" in out, first in out) == (0, True, False)
     status, out, _ = nenghao("gateways", "rotate", code)
     assert (status, out.split()[0]) == (0, code)
     assert out.split()[-1] != first
@@ -143,17 +147,37 @@ def test_a_key_and_an_endpoint(nenghao: Nenghao, engine: Engine) -> None:
 
 
 def test_outputs_come_from_csv(nenghao: Nenghao, file: Path) -> None:
+    month = f"{business_day(datetime.now(UTC)):%Y-%m}"  # of no closed year
     nenghao("reference", "load")
     nenghao("registry", "import", str(file))
     csv = file.with_name("outputs.csv")
     csv.write_text(
-        f"uscc,process_unit,line,kind,grain,period,value,unit\n{USCC},plant,l1,production,month,2026-08,1e5,t\n"
+        f"uscc,process_unit,line,kind,grain,period,value,unit\n{USCC},plant,l1,production,month,{month},1e5,t\n"
     )
     assert nenghao("outputs", "import", str(csv))[:2] == (0, "1 accepted, 0 unchanged\n")
     assert nenghao("outputs", "import", str(csv))[:2] == (0, "0 accepted, 1 unchanged\n")
     csv.write_text(csv.read_text().replace(",t", ",m3"))
     status, _, err = nenghao("outputs", "import", str(csv))
     assert (status, "line 2, unit: unit 'm3' does not convert to t" in err) == (1, True)
+
+
+def test_outputs_of_a_closed_year_take_a_reason(nenghao: Nenghao, file: Path, engine: Engine) -> None:
+    nenghao("reference", "load")
+    file.write_text(file.read_text(encoding="utf-8").replace("from_on: '2026-01-01'", "from_on: '2020-01-01'"))
+    assert nenghao("registry", "import", str(file))[0] == 0
+    csv = file.with_name("outputs.csv")
+    csv.write_text(
+        f"uscc,process_unit,line,kind,grain,period,value,unit\n{USCC},plant,l1,production,month,2023-08,1e5,t\n"
+    )
+    status, _, err = nenghao("outputs", "import", str(csv))
+    assert (status, "closed_year_reason" in err, "line 2, period: year 2023 is closed" in err) == (1, True, True)
+    assert nenghao("outputs", "import", str(csv), "--closed-year-reason", "court order 7")[:2] == (
+        0, "1 accepted, 0 unchanged\n",
+    )  # fmt: skip
+    assert nenghao("outputs", "import", str(csv))[:2] == (0, "0 accepted, 1 unchanged\n")
+    with engine.connect() as connection:
+        details = connection.execute(text("SELECT detail->'closed_years' FROM audit WHERE action = 'outputs.report'"))
+        assert sorted(details.scalars(), key=str) == [None, {"2023": "court order 7"}]
 
 
 def quarantine(engine: Engine, count: int) -> None:
@@ -178,7 +202,9 @@ def test_a_file_in_another_encoding_is_named_without_a_traceback(nenghao: Nengha
 
 def test_a_release_that_nobody_works_on_says_so(nenghao: Nenghao, engine: Engine) -> None:
     quarantine(engine, 3)
-    assert "unknown_point" in nenghao("quarantine", "list", "--gateway", "gw-q")[1]
+    listed = nenghao("quarantine", "list", "--gateway", "gw-q")[1]
+    assert "unknown_point" in listed
+    assert (listed.count("+08:00"), listed.count("+00:00")) == (3, 0)
     status, out, err = nenghao("quarantine", "release", "--gateway", "gw-q", "--timeout-s", "0.3")
     assert (status, out) == (1, "3 item(s) asked for\n")
     assert "3 item(s) still wait after 0.3 s" in err

@@ -29,6 +29,8 @@ def test_each_kind_of_event(nenghao: Nenghao, engine: Engine) -> None:
     new = ("--final", "88421.6", "--initial", "0", "--serial", "S2", "--reason", "burnt out")
     done, said, _ = nenghao("events", "replacement", "gw-001/E001", AT, *new, "--evidence", "order 7", "--dry-run")
     assert (done, "event would be entered" in said) == (0, True)
+    assert "to_at: None → 2026-03-12T10:00:00+08:00" in said
+    assert "+00:00" not in said, "the city's clocks"
     for expected in ("event entered", "this event was known, nothing changed"):
         done, said, _ = nenghao("events", "replacement", "gw-001/E001", AT, *new, "--evidence", "order 7")
         assert (done, said.splitlines()[-1]) == (0, expected)

@@ -81,6 +81,8 @@ def test_a_logged_head_must_stand(
 def test_old_readings_are_shown_then_dropped(nenghao: Nenghao, site: Site) -> None:
     status, out, _ = nenghao("drop-readings", "--before", "2026-03-20")
     assert (status, out.splitlines()[-1]) == (0, "1 chunks")
+    status, _, err = nenghao("drop-readings", "--before", "2099-01-01")
+    assert (status, "with --yes this is refused: readings after" in err) == (0, True)
     status, _, err = nenghao("drop-readings", "--before", "2099-01-01", "--yes")
     assert (status, "devices deliver up to 6 months late" in err) == (1, True)
     assert site.count("reading") == 6

@@ -358,6 +358,7 @@ def test_the_test_button_takes_the_same_road(engine, settings, receiver):
     [
         ({"url": "ftp://x/"}, "https://"),
         ({"secret": "plain"}, "whsec_"),
+        ({"kinds": ["alert.*", "alarm.*"]}, "no event is of kind 'alarm"),
         ({"district_code": "999999"}, "table of districts"),
     ],
 )

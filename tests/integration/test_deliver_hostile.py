@@ -79,11 +79,11 @@ def hostile() -> Iterator[Callable[[bytes, bytes], Hostile]]:
 
 
 def _notify(engine: Engine, name: str, url: str) -> None:
-    """Add an endpoint and an event for it alone."""
+    """Add an endpoint and an event for it."""
     with engine.begin() as connection:
-        deliveries.add_endpoint(connection, name=name, url=url, secret=SECRET, kinds=[name])
+        deliveries.add_endpoint(connection, name=name, url=url, secret=SECRET)
         deliveries.write_event(
-            connection, kind=name, alert_id=None, district_code=None,
+            connection, kind="alert.opened", alert_id=None, district_code=None,
             enterprise_id=None, payload="{}", now=datetime.now(UTC),
         )  # fmt: skip
 

@@ -203,6 +203,8 @@ def test_where_nothing_is_known_nothing_agrees_with_nothing(engine: Engine, made
         assert (found["stored"], found["derived"], found["agrees"]) == (None, None, True)
         empty = explain.energy(connection, CITY, made.plant.kiln_id, "diesel", "in", "month", MONTH)
         assert (empty["stored"], empty["derived"], empty["conversions"]) == (None, None, [])
+        ratio = explain.ratio(connection, CITY, made.plant.line_id, before.replace(day=1), NOW)
+        assert (ratio["stored"], ratio["derived"], ratio["agrees"], ratio["differing"]) == (None, None, True, [])
 
 
 @pytest.mark.parametrize("period", ["2026-13", "2026-10-40", "soon", "2026-10-10T08:30:00+08:00", "2026-10-10T08:00"])

@@ -93,6 +93,7 @@ def test_the_events_that_made_or_altered_a_meter_are_named(
         lines += Chain("zh").lines(
             "energy", explain.energy(connection, CITY, made.plant.kiln_id, "electricity", "in", "month", MONTH)
         )
+    assert lines[0].endswith(f"{DAY}, kWh")
     told = [line for line in lines if "meter_correction multiplier=60: li" in line and "nameplate" in line]
     assert len(told) == 2
 

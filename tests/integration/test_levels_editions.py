@@ -236,6 +236,12 @@ def test_a_file_that_is_none_is_refused(engine: Engine, content: str) -> None:
         bring_in(engine, content)
 
 
+def test_columns_that_lack_and_columns_too_many_are_told_apart(engine: Engine) -> None:
+    odd = HEADER.replace("valid_to", "until")
+    with pytest.raises(Invalid, match=r"efficiency_levels\.csv of app/reference there are missing: .*; unknown: until"):
+        bring_in(engine, f"{odd}\n")
+
+
 def test_limits_grade_a_line_and_a_new_edition_grades_it_anew(engine: Engine, plant: city.Plant) -> None:
     def grades() -> list[tuple[str | None, Decimal]]:
         with engine.connect() as connection:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from app.db.access import Caller
 from app.db.scope import CITY, Scope
 from app.domain.credit_code import with_check_digit
 from app.errors import Invalid
@@ -46,7 +47,7 @@ def entry(**changes: Any) -> OutputEntry:
 
 
 def report(connection: Connection, *entries: OutputEntry, scope: Scope = CITY) -> Reported:
-    return outputs.report(connection, scope, entries, actor="tester", now=NOW)
+    return outputs.report(connection, Caller("tester", "operator", scope), entries, now=NOW)
 
 
 def refused(connection: Connection, *entries: OutputEntry, scope: Scope = CITY) -> dict[str, str]:
@@ -123,6 +124,86 @@ def test_an_enterprise_reports_for_its_own_lines_only(registered: Connection) ->
     foreign = Scope(enterprise_id=ids[OTHER])
     for row in (entry(), entry(line=None, line_id=line_id)):
         assert "you may report for" in refused(registered, row, scope=foreign)["outputs[0].line"]
+
+
+def register_capacity(connection: Connection, uscc: str, value: str, unit: str) -> None:
+    statement = (
+        "UPDATE production_line SET capacity = :v, capacity_unit = :u WHERE process_unit_id IN"
+        " (SELECT p.id FROM process_unit p JOIN enterprise e ON e.id = p.enterprise_id WHERE e.uscc = :uscc)"
+    )
+    connection.execute(text(statement), {"v": Decimal(value), "u": unit, "uscc": uscc})
+
+
+def test_a_day_or_month_above_the_capacity_of_the_whole_year_is_refused(registered: Connection) -> None:
+    register_capacity(registered, USCC, "150", "10^4 t/a")
+    errors = refused(
+        registered,
+        entry(value="1500000.001"),
+        entry(period="2026-09-29", value="1500000"),  # unlikely, but not more than a year makes
+        entry(grain="month", period="2026-08", value="1e29"),
+        entry(grain="month", period="2026-07", value="1500000001", unit="kg"),
+        entry(grain="month", period="2026-06", value="151", unit="10^4 t"),
+        entry(grain="year", period="2026", value="3000000"),
+        entry(kind="output_value", grain="month", period="2026-08", value="1e9", unit="10^4 yuan"),
+        entry(period="2026-09-28", value="1", unit="m3"),
+    )
+    assert list(errors) == [f"outputs[{number}].{'unit' if number == 7 else 'value'}" for number in (0, 2, 3, 4, 7)]
+    assert errors["outputs[0].value"] == (
+        "1500000.001 t in one day is more than the line can make in the whole of 2026, 1500000 t at its capacity of"
+        " 150 10^4 t/a: correct the value or its unit, or report the capacity first"
+    )
+    assert "100000000000000000000000000000 t in one month" in errors["outputs[2].value"]
+    assert "1500000001 kg in one month" in errors["outputs[3].value"]
+    assert "2026, 1500000000 kg at" in errors["outputs[3].value"]
+    assert stored(registered) == []
+    fine = (entry(value="1500000"), entry(grain="month", period="2026-08", value="150", unit="10^4 t"))
+    # Lines do make more than their capacity in a year.
+    assert report(registered, *fine, entry(grain="year", period="2026", value="3000000")) == Reported(3, 0)
+
+
+def test_a_capacity_by_the_day_or_the_hour_is_that_of_every_day(registered: Connection) -> None:
+    register_capacity(registered, USCC, "5000", "t/d")
+    register_capacity(registered, OTHER, "2400", "kW")
+    hall = {"line": {"uscc": OTHER, "process_unit": "kiln", "code": "l1"}, "kind": "it_electricity", "unit": "MWh"}
+    month = {"grain": "month", "period": "2026-08"}
+    assert report(registered, entry(value="1825000"), entry(**hall, **month, value="21024")) == Reported(2, 0)
+    errors = refused(registered, entry(value="1825001"), entry(**hall, **month, value="21024.001"))
+    assert "1825000 t at its capacity of 5000 t/d" in errors["outputs[0].value"]
+    assert "21024 MWh at its capacity of 2400 kW" in errors["outputs[1].value"]
+
+
+def test_without_a_capacity_that_converts_nothing_is_checked(registered: Connection) -> None:
+    huge = {"grain": "month", "period": "2026-08", "value": "1e29"}
+    assert report(registered, entry(**huge)) == Reported(1, 0)
+    for number, unit in enumerate(("racks", "t", "kW", "weight case/a"), start=1):
+        register_capacity(registered, USCC, "1", unit)
+        assert report(registered, entry(**{**huge, "period": f"2026-0{number}"})) == Reported(1, 0), unit
+
+
+def test_the_capacity_that_was_reported_for_then_goes_before_the_registrys(registered: Connection) -> None:
+    register_capacity(registered, USCC, "100000", "t/a")
+    grown = entry(kind="capacity", period="2026-09-01", value="900000", unit="t/a")
+    august, september = (entry(grain="month", period=f"2026-0{month}", value="200000") for month in (8, 9))
+    assert "report the capacity first" in refused(registered, september)["outputs[0].value"]
+    assert list(refused(registered, september, august, grown)) == ["outputs[1].value"]  # with it, September is fine
+    assert report(registered, grown) == Reported(1, 0)
+    assert report(registered, september) == Reported(1, 0)
+    assert list(refused(registered, september, august)) == ["outputs[1].value"]
+    # It was typed wrong: what holds is the latest revision.
+    assert report(registered, entry(kind="capacity", period="2026-09-01", value="90000", unit="t/a")) == Reported(1, 0)
+    assert list(refused(registered, entry(value="90001"))) == ["outputs[0].value"]
+
+
+def test_an_impossible_output_of_a_file_is_named_by_its_line(registered: Connection) -> None:
+    register_capacity(registered, USCC, "5000", "t/d")
+    header = "uscc,process_unit,line,kind,grain,period,value,unit\n"
+    given = ((6, "1e29,t"), (7, "9e4,t"), (8, "1e10,kg"))
+    rows = "".join(f"{USCC},kiln,l1,production,month,2026-0{month},{value}\n" for month, value in given)
+    entries, places = outputs.parse_csv(header + rows)
+    with pytest.raises(Invalid) as caught:
+        outputs.report(registered, Caller("tester", "operator", CITY), entries, now=NOW, places=places)
+    assert [item["location"] for item in caught.value.extra["errors"]] == ["line 2, value", "line 4, value"]
+    assert (caught.value.status, stored(registered)) == (422, [])
 
 
 def test_csv_errors_name_line_and_column() -> None:

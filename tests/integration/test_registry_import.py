@@ -175,7 +175,7 @@ def test_an_overlap_is_refused_and_ending_the_old_row_mends_it(loaded: Engine, s
     new = {"from_at": "2026-06-01T00:00:00+08:00", "serial": "S2", "multiplier": "120"}
     errors = refused(loaded, settings, change_point(installations=[new]))
     assert list(errors) == ["enterprises[0].gateways[0].points[0].installations[0].from_at"]
-    assert "overlaps the one from 2025-12-31 16:00:00+00:00 without end" in "".join(errors.values())
+    assert "overlaps the one from 2026-01-01T00:00:00+08:00 without end" in "".join(errors.values())
     both = change_point(installations=[{"from_at": START, "to_at": new["from_at"]}, new])
     report = run(loaded, settings, both)
     assert (report.inserted["meter_installation"], report.updated["meter_installation"]) == (1, 1)

@@ -64,6 +64,9 @@ def test_step_by_step_to_a_gateway_that_connects(client: TestClient, settings: S
     post(client, f"/gateways/{gateway}/points/E001/assignments", point()["assignments"][0])
     history = client.get(f"{BASE}/gateways/{gateway}/points/E001").json()
     assert (history["installations"][0]["multiplier"], history["assignments"][0]["process_unit"]) == ("80", "kiln")
+    assert {row["from_at"] for row in (*history["installations"], *history["assignments"])} == {
+        "2026-01-01T00:00:00+08:00"
+    }
     assert [g["code"] for g in client.get(f"{BASE}/enterprises/{USCC}/gateways").json()] == [gateway]
     again = post(client, "/registry/import", {"enterprises": [whole], "dry_run": True})
     assert (again["inserted"], again["updated"], again["gateways"]) == ({}, {"enterprise": 1}, [])  # its English name
@@ -74,7 +77,8 @@ def test_what_is_wrong_is_named_within_the_body(client: TestClient, gateway: str
     late = {"from_at": "2026-06-01T00:00:00+08:00", "serial": "S2"}
     problem = post(client, f"/gateways/{gateway}/points/E001/installations", late, 422)
     assert problem["errors"][0]["location"] == "body, installations[0].from_at"
-    assert "end that one with to_at first" in problem["errors"][0]["message"]
+    assert "the one from 2026-01-01T00:00:00+08:00 without end: end that one" in problem["errors"][0]["message"]
+    assert "with to_at first" in problem["errors"][0]["message"]
     problem = post(client, "/enterprises", {"uscc": USCC[:-1] + "0"}, 422)
     assert problem["errors"][0]["location"] == ["body", "uscc"]
     post(client, "/gateways/gw-nobody/points", point(), 404)

@@ -62,6 +62,19 @@ def test_a_figure_that_was_tampered_with_is_told_so(client: TestClient, engine: 
     assert "it is the same as what is stored" not in shown
 
 
+def test_a_month_before_the_first_reading_is_empty_and_no_alarm(client: TestClient, made: Explained) -> None:
+    shown = client.get(f"/lines/{made.plant.line_id}/2026-05").text
+    assert "no reading was received and no output reported" in shown
+    assert "it differs in" not in shown
+
+
+def test_what_made_a_revision_is_said_in_words(client: TestClient, engine: Engine, made: Explained) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE figure_revision SET cause = 'month_closed + output + unheard_of'"))
+    shown = client.get(f"/lines/{made.plant.line_id}/2026-10?lang=zh").text
+    assert "起因: 月度结束 + 产量更正 + unheard_of" in shown
+
+
 def test_a_day_of_a_point_is_told_down_to_receipts_and_edits(client: TestClient, made: Explained) -> None:
     month = client.get(f"/points/{made.power_id}/2026-10").text
     assert f"/points/{made.power_id}/{DAY}" in month

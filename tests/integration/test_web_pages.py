@@ -220,7 +220,13 @@ def test_an_enterprise_shows_its_days_with_gaps(site: Site) -> None:
     page = signed_in(site, "operator").get(f"/enterprises/{site.a.enterprise_id}?lang=zh").text
     assert page.count('class="day"') == pages.DAYS_SHOWN
     assert 'class="gap"' in page
-    assert "104,512.75" in page
+    assert "104,512.75 <small>kWh × 80</small>" in page, "a register is worth its multiplier"
+    assert '<td data-label="能源品种">电力</td>' in page
+    assert "左刻度为基准" in page, "a phone shows no titles: the track is explained on the page"
+
+
+def test_the_page_of_a_problem_shows_code_as_code(site: Site) -> None:
+    assert "<code>errors</code> lists every" in site.client().get("/problems/invalid").text
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from app.api.access import RateLimit
 from app.api.csv_export import csv_response, guarded
+from app.api.middleware import with_signs
 from app.api.shapes import decode_cursor, encode_cursor
 from app.domain.grid import Grid, grid
 from app.domain.language import preferred_language
@@ -89,6 +90,23 @@ def test_cells_that_would_run_are_guarded(cell: str) -> None:
 )
 def test_other_cells_stay(cell: object, written: str) -> None:
     assert guarded(cell) == written
+
+
+def test_an_instant_of_a_table_is_in_business_time_as_in_json() -> None:
+    assert guarded(datetime(2026, 10, 31, 16, 0, 1, tzinfo=UTC)) == "2026-11-01T00:00:01+08:00"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (b"as_of=2026-11-01T00:00:00+08:00&x=1", b"as_of=2026-11-01T00:00:00%2B08:00&x=1"),
+        (b"x=1&as_of=2026-11-01T00%3A00%3A00.5+08%3A00", b"x=1&as_of=2026-11-01T00%3A00%3A00.5%2B08%3A00"),
+        (b"from=2026-11-01T00:00+08:00&to=2026-12-01+08", b"from=2026-11-01T00:00%2B08:00&to=2026-12-01+08"),
+        *((same, same) for same in (b"", b"search=a+b", b"as_of=2026-11-01T00:00:00Z", b"as_of=2026-11-01+08:00")),
+    ],
+)  # fmt: skip
+def test_an_instant_in_a_query_keeps_the_sign_of_its_zone(typed: bytes, meant: bytes) -> None:
+    assert with_signs(typed) == meant
 
 
 def test_csv_for_excel_starts_with_a_byte_order_mark() -> None:

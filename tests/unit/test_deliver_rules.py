@@ -54,6 +54,17 @@ def test_secrets_that_are_refused(secret, message):
     assert base64.b64decode(SECRET.removeprefix("whsec_")) == webhook.parse_secret(SECRET)
 
 
+@pytest.mark.parametrize("pattern", ["*", "alert.*", "figure.*", "alert.resolved"])
+def test_patterns_that_some_event_matches(pattern):
+    assert webhook.parse_kind(pattern) == pattern
+
+
+@pytest.mark.parametrize("pattern", ["", "alert", "alerts.*", "alert_opened", "figure.*.x", "[a-z]*"])
+def test_patterns_that_no_event_would_ever_match_are_refused(pattern):
+    with pytest.raises(ValueError, match=r"there are alert\.opened"):
+        webhook.parse_kind(pattern)
+
+
 def test_the_schedule_has_ten_steps_inside_a_day_and_ends():
     at, attempts = NOW, 1
     while (step := webhook.next_step(Answer(500), attempts, at, 0.0)).outcome is Outcome.RETRY:
@@ -122,6 +133,12 @@ HTTP = webhook.Target("http", "receiver.example", 80)
 def test_addresses_that_are_not_public_are_refused(address):
     with pytest.raises(webhook.RefusedTarget, match="not public"):
         webhook.allowed_address([address], HTTPS, ())
+
+
+def test_an_address_is_not_explained_by_itself():
+    target = webhook.parse_target("https://10.1.1.1/in")
+    with pytest.raises(webhook.RefusedTarget, match=r"^10\.1\.1\.1 is not public: add its network"):
+        webhook.allowed_address(["10.1.1.1"], target, ())
 
 
 def test_public_addresses_are_allowed_over_https_only():

@@ -96,6 +96,12 @@ def test_all_bad_rows_are_listed() -> None:
     assert len(errors_of(text)) == 2
 
 
+def test_a_list_is_told_how_a_file_begins() -> None:
+    with pytest.raises(Invalid) as refused:
+        parse_text("- 1")
+    assert "a file begins with `enterprises:`" in refused.value.extra["errors"][0]["message"]
+
+
 @pytest.mark.parametrize("text", ["enterprises: [", '{"enterprises": [', "just words", "", "- 1"])
 def test_what_is_no_registry_file_is_refused(text: str) -> None:
     with pytest.raises(Invalid):

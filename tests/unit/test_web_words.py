@@ -33,10 +33,10 @@ def test_what_made_a_revision_is_told_in_words() -> None:
     known = {module.CAUSE for module in modules if hasattr(module, "CAUSE")}
     assert len(known) > 5
     for cause in (*known, "reading", "month_closed", "recomputation"):
-        assert not words.causes(cause, "zh").isascii(), cause
-        assert "_" not in words.causes(cause, "en"), cause
-    assert words.causes("edit + reading", "zh") == "人工修正、迟到读数"
-    assert words.causes("edit + reading", "en") == "edit, late reading"
+        assert not words.cause(cause, "zh").isascii(), cause
+        assert "_" not in words.cause(cause, "en"), cause
+    assert words.cause("edit + reading", "zh") == "人工修正 + 迟到读数"
+    assert words.cause("edit + reading", "en") == "edit + late reading"
 
 
 @pytest.mark.parametrize(

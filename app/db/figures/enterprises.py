@@ -120,11 +120,12 @@ def points(connection: Connection, enterprise_id: int, at: datetime) -> list[dic
     """Return the points with their assignment and meter at an instant and their last reading."""
     rows = connection.execute(
         text(
-            "SELECT p.id, g.code AS gateway_code, p.code, p.name_zh, p.name_en, p.carrier_key, p.signal, p.unit,"
+            "SELECT p.id, g.code AS gateway_code, p.code, p.name_zh, p.name_en, p.carrier_key,"
+            " c.name_zh AS carrier_name_zh, c.name_en AS carrier_name_en, p.signal, p.unit,"
             " u.code AS process_unit_code, a.flow, a.in_boundary, a.expected_interval_s,"
             f" m.serial AS meter_serial, {exact('m.multiplier')} AS multiplier,"
             f" r.ts AS last_reading_at, {exact('r.value::numeric')} AS last_value"
-            " FROM point p JOIN gateway g ON g.id = p.gateway_id"
+            " FROM point p JOIN gateway g ON g.id = p.gateway_id LEFT JOIN carrier c USING (carrier_key)"
             " LEFT JOIN point_assignment a ON a.point_id = p.id AND a.from_at <= :at AND coalesce(a.to_at > :at, true)"
             " LEFT JOIN process_unit u ON u.id = a.process_unit_id"
             " LEFT JOIN meter_installation m"
