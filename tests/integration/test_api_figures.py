@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import Engine, text
@@ -87,19 +87,22 @@ def test_districts_sum_to_the_city(site: Site) -> None:
     )
 
 
-def test_an_enterprise_that_moved_keeps_its_past_where_it_was(site: Site) -> None:
+def move(site: Site, on: date) -> None:
+    """The first enterprise moves to the second one's district."""
+    parameters = {"e": site.a.enterprise_id, "on": on}
     with site.engine.begin() as connection:
-        connection.execute(
-            text("UPDATE enterprise_assignment SET to_on = '2026-10-02' WHERE enterprise_id = :e"),
-            {"e": site.a.enterprise_id},
-        )
+        connection.execute(text("UPDATE enterprise_assignment SET to_on = :on WHERE enterprise_id = :e"), parameters)
         connection.execute(
             text(
                 "INSERT INTO enterprise_assignment (enterprise_id, from_on, district_code, industry_code)"
-                " VALUES (:e, '2026-10-02', '120119', '3011')"
+                " VALUES (:e, :on, '120119', '3011')"
             ),
-            {"e": site.a.enterprise_id},
+            parameters,
         )
+
+
+def test_an_enterprise_that_moved_keeps_its_past_where_it_was(site: Site) -> None:
+    move(site, date(2026, 10, 2))
     districts = {d["code"]: d for d in site.client("regulator").get("/api/v1/districts").json()}
     assert districts["120110"]["energy_last_month"]["equivalent_tce"] == "111.111"
     assert districts["120119"]["energy_this_month"]["equivalent_tce"] == "333.311"
@@ -108,18 +111,7 @@ def test_an_enterprise_that_moved_keeps_its_past_where_it_was(site: Site) -> Non
 
 
 def test_an_enterprise_that_will_move_stays_where_it_is_until_that_day(site: Site) -> None:
-    with site.engine.begin() as connection:
-        connection.execute(
-            text("UPDATE enterprise_assignment SET to_on = '2026-10-16' WHERE enterprise_id = :e"),
-            {"e": site.a.enterprise_id},
-        )
-        connection.execute(
-            text(
-                "INSERT INTO enterprise_assignment (enterprise_id, from_on, district_code, industry_code)"
-                " VALUES (:e, '2026-10-16', '120119', '3011')"
-            ),
-            {"e": site.a.enterprise_id},
-        )
+    move(site, date(2026, 10, 16))
     path = f"/api/v1/enterprises/{site.a.enterprise_id}"
     answer = site.client("official-a").get(path)
     assert (answer.status_code, answer.json()["district_code"]) == (200, "120110")
