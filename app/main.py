@@ -88,8 +88,8 @@ answers 404 or is simply not in the list. 密钥决定可见范围：全市、�
 
 **Numbers** are exact decimals written as strings; a field's name or its `unit` says the unit. 数值为精确十进制字符串。
 
-**Times** are ISO 8601 with `+08:00`; days and months are those of Asia/Shanghai's calendar; ranges exclude their end.
-时间带 +08:00，区间不含终点。
+**Times** are ISO 8601 with `+08:00`; days and months are those of Asia/Shanghai's calendar; ranges exclude their end
+unless the parameter says that it is included. 时间带 +08:00，区间不含终点，参数注明包含者除外。
 
 **Gaps** are explicit nulls on a full grid, never zeros. 缺数为 null，不补零。
 

@@ -20,8 +20,6 @@ class Settings(BaseSettings):
     broker_ca_file: Path | None = Field(None, description="certificate authority of the broker; turns TLS on")
     broker_admin_user: str = Field("admin", description="dynamic security administrator; creates gateway accounts")
     broker_admin_password: SecretStr = SecretStr("")
-    api_host: str = "127.0.0.1"
-    api_port: int = 8000
     public_url: str = Field("http://127.0.0.1:8000", description="how officials reach the pages; links in notices")
     worker_metrics_port: int = Field(0, description="Prometheus port of the worker; 0 turns it off")
     worker_idle_s: float = Field(0.5, gt=0, description="pause when no stage had work")

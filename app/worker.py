@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime
 import prometheus_client
 import structlog
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import settings as settings_module
 from app import telemetry
@@ -33,6 +33,7 @@ from app.settings import Settings
 SLICE_S = 1.0
 MEASURE_EVERY_S = 10.0
 REFRESH_EVERY_S = 3600.0
+GATEWAYS_EVERY_S = 10.0
 SILENCE_EVERY_S = 300.0
 # A failing subject, or a stage that fails without one, is tried again after 2 s, 4 s, ... up to five minutes.
 FAILURE_DELAY_S, FAILURE_DELAY_MAX_S = 2.0, 300.0
@@ -54,6 +55,15 @@ _log = structlog.get_logger(process="worker")
 Run = Callable[[datetime], int]
 
 
+@dataclass(frozen=True, slots=True)
+class ClockStep:
+    """What no mark announces: done every so many seconds, and as soon as `period` gives another day of the present."""
+
+    every_s: float
+    run: Run
+    period: Callable[[date], date] | None = None
+
+
 def stages(engine: Engine, settings: Settings) -> dict[str, Run]:
     """Return the stages in the order of the data."""
     return {
@@ -67,6 +77,36 @@ def stages(engine: Engine, settings: Settings) -> dict[str, Run]:
     }
 
 
+def clock_steps(engine: Engine, settings: Settings) -> dict[str, ClockStep]:
+    """Return what is done by the clock: months that close, holds that run out, who is silent, heads, gauges."""
+    return {
+        "silence": ClockStep(GATEWAYS_EVERY_S, lambda now: alert.look_for_silence(engine, now, settings)),
+        "refresh": ClockStep(REFRESH_EVERY_S, lambda now: benchmark.refresh(engine, now), calendar.month_of),
+        "heads": ClockStep(float("inf"), lambda now: _log_heads(engine, now), lambda day: day),
+        "silent_points": ClockStep(SILENCE_EVERY_S, lambda now: silent_points.look(engine, now)),
+        "watch": ClockStep(SILENCE_EVERY_S, lambda now: validate.watch(engine, now)),
+        "measure": ClockStep(MEASURE_EVERY_S, lambda _: _measure(engine)),
+    }
+
+
+def _log_heads(engine: Engine, now: datetime) -> int:
+    while seal.run(engine, now, is_thorough=True):
+        pass
+    return seal.log_heads(engine)
+
+
+def _measure(engine: Engine) -> int:
+    with engine.connect() as connection:
+        ages = stale.oldest_age_s(connection)
+        alive = alerts.count_alive(connection)
+    for stage in stale.LOCK_SPACE:
+        BACKLOG_S.labels(stage).set(ages.get(stage, 0.0))
+    ALERTS.clear()
+    for kind, state, count in alive:
+        ALERTS.labels(kind, state).set(count)
+    return len(alive)
+
+
 @dataclass
 class Worker:
     """The loop and what it remembers between turns. stop ends it after the piece of work under way."""
@@ -74,16 +114,13 @@ class Worker:
     engine: Engine
     idle_s: float
     stages: dict[str, Run]
+    clock_steps: dict[str, ClockStep]
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     stop: threading.Event = field(default_factory=threading.Event)
     _failures: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     _paused_until: dict[str, float] = field(default_factory=dict)
     _database_failures: int = 0
-    _measured_at: float = float("-inf")
-    _refreshed_at: float = float("-inf")
-    _refreshed_month: date | None = None
-    _heads_logged_on: date | None = None
-    _silence_looked_at: float = float("-inf")
+    _done_by_the_clock: dict[str, tuple[float, date | None]] = field(default_factory=dict)  # when, in which period
 
     def run(self) -> None:
         """Turn the stages until stopped; the pause after an idle turn ends early when stopped."""
@@ -112,15 +149,11 @@ class Worker:
         return done
 
     def _step(self, name: str, run: Run) -> int:
-        """One piece of work. A failure rolled back: its marks are there still. Counted as work, to try the next."""
+        """One piece of work. A failure is counted as work, to try the next subject."""
         started = time.monotonic()
         stale.forget_claim(name)
-        try:
-            work = run(self.clock())
-        except Exception as error:
-            if isinstance(error, DBAPIError) and not self._database_answers():
-                raise DatabaseGone(str(error.orig)) from error
-            self._note_failure(name, error)
+        work = self._attempt(name, run)
+        if work is None:
             return 1
         if work:
             SECONDS.labels(name).observe(time.monotonic() - started)
@@ -128,6 +161,16 @@ class Worker:
             self._failures.pop((name, stale.last_claimed(name)), None)
             self._failures.pop((name, None), None)
         return work
+
+    def _attempt(self, name: str, run: Run) -> int | None:
+        """Return how much was done; None for a failure, which is noted. It rolled back: its marks are there still."""
+        try:
+            return run(self.clock())
+        except Exception as error:
+            if isinstance(error, SQLAlchemyError) and not self._database_answers():
+                raise DatabaseGone(str(getattr(error, "orig", error))) from error
+            self._note_failure(name, error)
+            return None
 
     def _note_failure(self, name: str, error: Exception) -> None:
         subject_id = stale.last_claimed(name)
@@ -156,41 +199,17 @@ class Worker:
         self.stop.wait(delay_s)
 
     def _by_the_clock(self) -> None:
-        """What no mark announces: a month that closed, a hold that ran out; and the gauges."""
-        now, month = time.monotonic(), calendar.month_of(calendar.business_day(self.clock()))
-        try:
-            if now - self._refreshed_at >= REFRESH_EVERY_S or month != self._refreshed_month:
-                benchmark.refresh(self.engine, self.clock())
-                self._refreshed_at, self._refreshed_month = now, month
-            day = calendar.business_day(self.clock())
-            if day != self._heads_logged_on:
-                while seal.run(self.engine, self.clock(), is_thorough=True):
-                    pass
-                seal.log_heads(self.engine)
-                self._heads_logged_on = day
-            if now - self._silence_looked_at >= SILENCE_EVERY_S:
-                silent_points.look(self.engine, self.clock())
-                validate.watch(self.engine, self.clock())
-                self._silence_looked_at = now
-            if now - self._measured_at >= MEASURE_EVERY_S:
-                self._measure()
-                self._measured_at = now
-        except SQLAlchemyError as error:
-            if not self._database_answers():
-                raise DatabaseGone(str(error)) from error
-            FAILURES.labels("clock").inc()
-            _log.error("step by the clock failed", exc_info=error)
-            self._refreshed_at = self._measured_at = now
-
-    def _measure(self) -> None:
-        with self.engine.connect() as connection:
-            ages = stale.oldest_age_s(connection)
-            alive = alerts.count_alive(connection)
-        for stage in stale.LOCK_SPACE:
-            BACKLOG_S.labels(stage).set(ages.get(stage, 0.0))
-        ALERTS.clear()
-        for kind, state, count in alive:
-            ALERTS.labels(kind, state).set(count)
+        """Do what is due. A step that fails waits like a stage without a subject, and keeps no other waiting."""
+        today = calendar.business_day(self.clock())
+        for name, step in self.clock_steps.items():
+            now_s, period = time.monotonic(), step.period(today) if step.period else None
+            done_s, done_in = self._done_by_the_clock.get(name, (float("-inf"), None))
+            is_due = now_s - done_s >= step.every_s or period != done_in
+            if not is_due or now_s < self._paused_until.get(name, 0.0) or self.stop.is_set():
+                continue
+            if self._attempt(name, step.run) is not None:
+                self._done_by_the_clock[name] = (now_s, period)
+                self._failures.pop((name, None), None)
 
 
 class DatabaseGone(Exception):
@@ -211,7 +230,7 @@ def main() -> None:
     telemetry.configure_logging("worker", settings.log_format)
     # One connection for the stages, one for each sending thread's outcome, one for the gauges.
     engine = engine_module.create(settings.database_url.get_secret_value(), pool_size=deliver.THREADS + 2)
-    worker = Worker(engine, settings.worker_idle_s, stages(engine, settings))
+    worker = Worker(engine, settings.worker_idle_s, stages(engine, settings), clock_steps(engine, settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop.set())
     telemetry.serve_metrics(settings.worker_metrics_port)

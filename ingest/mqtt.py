@@ -272,6 +272,11 @@ class StateSession(Session):
             taken, self._latest = list(self._latest.values()), {}
         return taken
 
+    def give_back(self, taken: Iterable[Delivery]) -> None:
+        """Keep states that could not be written for the next `take`; what came meanwhile is newer and stays."""
+        with self._latest_lock:
+            self._latest = {delivery.gateway_code: delivery for delivery in taken} | self._latest
+
 
 def _send_at_once(_: Client, __: Any, connection: Any) -> None:
     """Turn Nagle's algorithm off: it holds small acks back for up to 40 ms, and the broker waits for them."""

@@ -281,9 +281,13 @@ class Service:
     def _take_states(self) -> None:
         deliveries = self._states.take()
         arrivals = [state for delivery in deliveries if (state := _state(delivery)) is not None]
-        self._metrics.messages.labels("state").inc(len(deliveries))
         if arrivals:
-            self._store.write_states(arrivals)
+            try:
+                self._store.write_states(arrivals)
+            except StoreUnavailableError:
+                self._states.give_back(deliveries)  # a last will is said once
+                raise
+        self._metrics.messages.labels("state").inc(len(deliveries))
 
     def _ask_for_missing(self) -> None:
         """Find messages that did not come and ask their gateways for them, over the lane's own session."""

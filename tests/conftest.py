@@ -6,12 +6,13 @@ import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine
 
+from app import cli, settings
 from app.db import engine as engine_module
 from app.db import migrations, stale
 from deploy.local.broker import Broker, TlsFiles
@@ -23,6 +24,7 @@ from tests.browser import Browser, ensure_chromium
 
 TEMPLATE = "nenghao_template"
 _numbers = itertools.count()
+Nenghao = Callable[..., tuple[int, str, str]]
 
 
 def pytest_configure() -> None:
@@ -73,6 +75,25 @@ def connection(engine: Engine) -> Iterator[Connection]:
     """One open transaction on this test's database, rolled back at the end."""
     with engine.connect() as opened:
         yield opened
+
+
+@pytest.fixture
+def nenghao(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Nenghao]:
+    """Run a command on this test's database: exit status, standard output, standard error."""
+    monkeypatch.setenv("NENGHAO_DATABASE_URL", database_url)
+    settings.load.cache_clear()
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["nenghao", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    yield run
+    settings.load.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,7 @@ CREATE TABLE event (
     id text PRIMARY KEY, kind text NOT NULL, alert_id bigint REFERENCES alert, district_code text,
     enterprise_id bigint, payload text NOT NULL, occurred_at timestamptz NOT NULL
 );
+CREATE INDEX ON event (alert_id) WHERE alert_id IS NOT NULL;
 COMMENT ON COLUMN event.payload IS 'the JSON body as it is signed and sent, byte for byte';
 
 CREATE TABLE endpoint (

@@ -15,7 +15,6 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 
-from app.api.middleware import COOKIE
 from app.api.problems import TooManyRequests
 from app.db import access
 from app.db.access import Caller
@@ -30,7 +29,7 @@ _bearer = HTTPBearer(
     auto_error=False, scheme_name="key", description="A key `nh_…` from `nenghao keys create`. 密钥以 nh_ 开头。"
 )
 _cookie = APIKeyCookie(
-    name=COOKIE, auto_error=False, scheme_name="signed-in page", description="Set by the sign-in page."
+    name=access.KEY_COOKIE, auto_error=False, scheme_name="signed-in page", description="Set by the sign-in page."
 )
 
 

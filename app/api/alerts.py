@@ -134,11 +134,11 @@ def get_alert(
 def acknowledge_alert(
     alert_id: Id,
     body: Acknowledgement,
-    caller: Annotated[Caller, Depends(allow("operator", "regulator", "official"))],
+    caller: Annotated[Caller, Depends(allow(*access.MAY_ACKNOWLEDGE))],
     connection: Transaction,
     now: Now,
 ) -> dict[str, Any]:
-    """Once; a second time answers 409 and names who was first."""
+    """Once it is open; a second time answers 409 and names who was first."""
     inbox.acknowledge(connection, caller.scope, alert_id, actor=caller.name, note=body.note, now=now)
     access.record(connection, caller.name, "alert.acknowledge", f"alert/{alert_id}", {"note": body.note})
     return {**inbox.alert(connection, caller.scope, alert_id), "events": inbox.events_of(connection, alert_id)}

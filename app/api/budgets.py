@@ -120,11 +120,12 @@ def list_budgets(
     yesterday = business_day(now) - timedelta(days=1)
     asked = year or (through or yesterday).year
     day = through or min(yesterday, date(asked, 12, 31))
-    if day.year != asked:
+    if day.year != asked or day > yesterday:
+        wrong = f"a day of {asked}" if day.year != asked else "over yet"
         raise Invalid(
-            f"{day} is not a day of {asked} that is over: name a year that has a whole day behind it",
-            detail_zh=f"{day} 不是 {asked} 年内已过去的日期",
-            errors=[{"location": ["query", "through"], "message": "not in the year"}],
+            f"{day} is not {wrong}: name a day of the year up to yesterday, {yesterday}",
+            detail_zh=f"{day} 不是 {asked} 年内已过去的日期：最晚为 {yesterday}",
+            errors=[{"location": ["query", "through"], "message": f"not {wrong}"}],
         )
     rows = budgets.use_of_budgets(connection, caller.scope, year=asked, through=day, enterprise_id=enterprise_id)
     if format == "csv":

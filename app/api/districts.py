@@ -52,7 +52,9 @@ class Summary(Totals):
 
     gateways: int = Field(description="enabled gateways", examples=[25])
     gateways_online: int = Field(examples=[24])
-    readings_today: int = Field(description="metering windows of today that have been received", examples=[4032])
+    windows_received_today: int = Field(
+        description="metering windows of today that have been received", examples=[4032]
+    )
 
 
 class District(Names, Totals):

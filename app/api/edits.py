@@ -6,10 +6,10 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
-from app.api.quarantine import LANES
 from app.api.shapes import Answer, Exact, Instant
 from app.db import edits as edits_db
-from app.db import inbox
+from app.db import registry as registry_db
+from app.domain.reception import LANES
 from app.errors import Invalid
 from app.intake import edits as intake
 from app.intake.edits import EditEntry
@@ -94,7 +94,7 @@ def list_edits(
     limit: Annotated[int, Query(ge=1, le=MOST_EDITS, description="instants in one answer")] = 200,
 ) -> dict[str, Any]:
     """Every entry of each instant that was edited, revised or disputed, with who, when, why, and which one counts."""
-    gateway_id = inbox.gateway_in_scope(connection, caller.scope, gateway)
+    gateway_id = registry_db.gateway_in_scope(connection, caller.scope, gateway)["id"]
     until = end or now
     since = start or until - edits_db.DEFAULT_RANGE
     if since > until:

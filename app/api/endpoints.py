@@ -1,6 +1,5 @@
 """Endpoints: where notices are sent, signed by the Standard Webhooks specification."""
 
-import json
 import secrets
 from typing import Annotated, Any
 
@@ -12,7 +11,6 @@ from app.api.shapes import Answer, Id, Instant
 from app.db import access
 from app.db import deliveries as outbox
 from app.domain import webhook
-from app.domain.calendar import BUSINESS_ZONE
 from app.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/endpoints", tags=["endpoints"])
@@ -124,11 +122,7 @@ def test_endpoint(endpoint_id: Id, caller: Operator, connection: Transaction, no
     """Goes the way of every notice (same queue, signature, address check), so that a test that arrives means that
     notices arrive.
     """
-    event_id = outbox.new_event_id()
-    at = now.astimezone(BUSINESS_ZONE).isoformat(timespec="seconds")
-    data = {"text_zh": "能耗监测平台测试通知，无需处理。", "text_en": "Test notice of the energy monitoring service."}
-    payload = json.dumps({"type": "endpoint.test", "timestamp": at, "data": data}, ensure_ascii=False)
-    delivery_id = outbox.write_test(connection, endpoint_id, event_id, payload, now)
+    delivery_id, event_id = outbox.write_test(connection, endpoint_id, now)
     access.record(connection, caller.name, "endpoint.test", f"endpoint/{endpoint_id}")
     return {"delivery_id": delivery_id, "event_id": event_id}
 

@@ -10,6 +10,7 @@ from app.api.csv_export import DOCUMENTED, Excel, Format, rows_csv
 from app.api.key_units import Brought
 from app.api.shapes import Answer, Exact, Instant
 from app.db import entered
+from app.db.access import OF_REGIONS
 from app.domain.rounding import plain
 from app.intake import entered as intake
 from app.intake.entered import FigureEntry, FigureKind, TargetEntry, TargetKey
@@ -17,8 +18,6 @@ from app.intake.rows import Report
 
 router = APIRouter(prefix="/api/v1", tags=["targets"])
 MOST_ROWS = 10_000
-# Whoever sees a region's progress; an enterprise has no part in it.
-OF_REGIONS = ("operator", "regulator", "official")
 
 
 class FigureReport(BaseModel):

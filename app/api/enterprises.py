@@ -1,6 +1,5 @@
 """Enterprises: the list, and one of them with its units, lines, gateways and points."""
 
-from datetime import date
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -10,7 +9,8 @@ from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.districts import EnergyTotal
 from app.api.ratios import Ratio
 from app.api.shapes import Answer, Cursor, DistrictFilter, Exact, Id, Instant, Limit, decode_cursor, next_cursor
-from app.db.figures import enterprises, ratios
+from app.db.figures import enterprises, ratios, totals
+from app.db.scope import Scope
 from app.domain.calendar import business_day
 
 router = APIRouter(prefix="/api/v1/enterprises", tags=["enterprises"])
@@ -141,11 +141,10 @@ def get_enterprise(
 ) -> dict[str, Any]:
     """Process units, lines with their latest ratio, gateways with state, points with the last reading."""
     found = enterprises.enterprise(connection, caller.scope, enterprise_id)
-    today: date = business_day(now)
     lines = ratios.latest_ratios(connection, caller.scope, enterprise_id=enterprise_id, limit=1000)
     return {
         **found,
-        **enterprises.energy_of_month(connection, enterprise_id, today),
+        **totals.energy_of_months(connection, Scope(enterprise_id=enterprise_id), business_day(now)),
         "process_units": enterprises.process_units(connection, enterprise_id),
         "lines": lines,
         "gateways": enterprises.gateways(connection, enterprise_id),

@@ -10,11 +10,11 @@ from app.api import explained_sums as sums
 from app.api import explanations as shapes
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.energy import check_subject
-from app.api.quarantine import LANES
 from app.api.shapes import DistrictFilter, IdFilter
 from app.db.figures.energy import Question
 from app.domain import grid
 from app.domain.calendar import BUSINESS_ZONE
+from app.domain.reception import LANES
 from app.errors import Invalid
 from app.pipeline import explain
 

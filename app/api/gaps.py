@@ -7,10 +7,11 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
-from app.api.quarantine import LANES
 from app.api.shapes import Answer, Instant
 from app.db import gaps
+from app.db import registry as registry_db
 from app.domain.calendar import business_day
+from app.domain.reception import LANES
 from app.errors import Invalid
 from app.intake.registry_file import Day
 
@@ -72,7 +73,7 @@ def get_gaps(
     end: Annotated[Day | None, Query(alias="to", description="end, excluded; default: through today")] = None,
 ) -> dict[str, Any]:
     """Every day of the range stands in it, also one on which nothing came. At most 400 days."""
-    gateway = gaps.gateway_id(connection, caller.scope, code)
+    gateway = registry_db.gateway_in_scope(connection, caller.scope, code)["id"]
     until = end or business_day(now) + timedelta(days=1)
     first = start or until - timedelta(days=31)
     if not 0 < (until - first).days <= LONGEST_DAYS:

@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import InternalError, from_http, respond
+from app.db.access import KEY_COOKIE
 from app.errors import Forbidden
 
-COOKIE = "nenghao_key"
 UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 KNOWN_METHODS = UNSAFE_METHODS | {"GET", "HEAD", "OPTIONS"}
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -138,7 +138,7 @@ def is_forged(request: Request) -> bool:
     """
     if request.method not in UNSAFE_METHODS or "authorization" in request.headers:
         return False
-    if COOKIE not in request.cookies and request.url.path.startswith("/api/"):
+    if KEY_COOKIE not in request.cookies and request.url.path.startswith("/api/"):
         return False
     fetch_site = request.headers.get("sec-fetch-site")
     if fetch_site is not None:

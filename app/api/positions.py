@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
-from app.api.csv_export import DOCUMENTED, Excel, Format, csv_response
+from app.api.csv_export import DOCUMENTED, Excel, Format, rows_csv
 from app.api.ranges import AsOf
 from app.api.ratios import CSV_COLUMNS, DomainFilter, Ratio, Status, VariantFilter
 from app.api.shapes import MONTH_PATTERN, Answer, DistrictFilter, Exact, Id, IdFilter
@@ -207,7 +207,7 @@ def list_ratios_of_period(
     if format == "csv":
         columns = [*CSV_COLUMNS, "grain", "months"]
         name = f"ratios-{grain}-{named.isoformat()}"
-        return csv_response(name, columns, ([row.get(c) for c in columns] for row in rows), is_for_excel=excel)
+        return rows_csv(name, columns, rows, is_for_excel=excel)
     return {**_span(asked, named), "items": rows}
 
 

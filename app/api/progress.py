@@ -8,8 +8,8 @@ from pydantic import Field
 
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.csv_export import DOCUMENTED, Excel, Format, rows_csv
-from app.api.entered import OF_REGIONS
 from app.api.shapes import Answer, DistrictFilter, Exact, IdFilter, Names
+from app.db.access import OF_REGIONS
 from app.db.figures import savings, structure, targets
 from app.domain.calendar import business_day
 from app.errors import Invalid

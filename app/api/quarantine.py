@@ -9,9 +9,9 @@ from pydantic import Field
 from app.api.access import EVERYONE, Caller, Now, Transaction, allow
 from app.api.shapes import Answer, Cursor, Instant, Limit, decode_cursor, next_cursor
 from app.db import access, inbox
+from app.domain.reception import LANES
 
 router = APIRouter(prefix="/api/v1/quarantine", tags=["quarantine"])
-LANES = ("live", "backfill", "http")
 
 
 class QuarantineItem(Answer):

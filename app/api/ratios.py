@@ -3,11 +3,11 @@
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from app.api.access import EVERYONE, Caller, Transaction, allow
-from app.api.csv_export import DOCUMENTED, Excel, Format, csv_response
+from app.api.csv_export import DOCUMENTED, Excel, Format, rows_csv
 from app.api.ranges import AsOf
 from app.api.shapes import (
     MONTH_PATTERN,
@@ -192,9 +192,5 @@ def list_ratios(
     )
     is_cut = len(rows) > limit
     if format == "csv":
-        return _csv("ratios", rows[:limit], CSV_COLUMNS, is_for_excel=excel)
+        return rows_csv("ratios", CSV_COLUMNS, rows[:limit], is_for_excel=excel)
     return {"items": rows[:limit], "is_cut": is_cut}
-
-
-def _csv(name: str, rows: list[dict[str, Any]], columns: list[str], *, is_for_excel: bool) -> Response:
-    return csv_response(name, columns, ([row.get(c) for c in columns] for row in rows), is_for_excel=is_for_excel)

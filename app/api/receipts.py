@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from app.api.access import EVERYONE, Caller, Transaction, allow
-from app.api.quarantine import LANES
 from app.api.shapes import MAX_ID, Answer, Cursor, Instant, Limit, decode_cursor, next_cursor
 from app.db import inbox
+from app.db import registry as registry_db
+from app.domain.reception import LANES
 
 router = APIRouter(prefix="/api/v1/receipts", tags=["receipts"])
 
@@ -67,7 +68,7 @@ def list_receipts(
     cursor: Cursor = None,
 ) -> dict[str, Any]:
     """`epoch`, `lane` and `seq` together name one message: was it committed, and with what result."""
-    gateway_id = inbox.gateway_in_scope(connection, caller.scope, gateway)
+    gateway_id = registry_db.gateway_in_scope(connection, caller.scope, gateway)["id"]
     rows = inbox.list_receipts(
         connection,
         gateway_id,

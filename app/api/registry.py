@@ -1,6 +1,6 @@
 """Writing the registry: enterprises, process units, lines, gateways, points, and their dated rows."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
@@ -143,7 +143,7 @@ def _entry(body: Entry, kind: type[EntryType]) -> EntryType:
 
 
 def _write(
-    request: Request, caller: Caller, now: Any, entry: EnterpriseEntry | list[EnterpriseEntry], reason: str | None,
+    request: Request, caller: Caller, now: datetime, entry: EnterpriseEntry | list[EnterpriseEntry], reason: str | None,
     *, body_at: Path = (), is_dry_run: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Bring entries in. Own transactions: broker accounts are made after the registry's commit, not before."""
@@ -240,7 +240,7 @@ def _known(request: Request, caller: Caller, uscc: str) -> str:
 
 
 def _write_point(
-    request: Request, caller: Caller, now: Any, code: str, point: PointEntry, reason: str | None
+    request: Request, caller: Caller, now: datetime, code: str, point: PointEntry, reason: str | None
 ) -> dict[str, Any]:
     with request.app.state.engine.connect() as connection:
         gateway = registry_db.gateway_in_scope(connection, caller.scope, code)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from app import broker, settings
 from app.cli import edits, entered, events, evidence, explain, factors, levels
-from app.cli.terminal import actor, commands, database, err, now, out, records, working
+from app.cli.terminal import actor, commands, database, err, file_text, now, out, records, working
 from app.db import access, deliveries, inbox, migrations
 from app.db import registry as registry_db
 from app.db.scope import CITY
@@ -85,20 +85,14 @@ def registry_import(
     if credentials is not None and not dry_run:
         _write_credentials(credentials, {})  # a file that cannot be written is found out before anything is done
     with database() as engine, working(f"importing {file.name}"):
-        entries, places = parse_folder(file) if file.is_dir() or file.suffix == ".csv" else (_parse(file), None)
+        is_csv = file.is_dir() or file.suffix == ".csv"
+        entries, places = parse_folder(file) if is_csv else (parse_text(file_text(file)), None)
         report = registry.bring_in(
             engine, settings.load(), entries, actor=actor(), now=now(), is_dry_run=dry_run, places=places,
             closed_year_reason=closed_year_reason,
         )  # fmt: skip
     _show_report(report)
     _hand_out(report.passwords, credentials)
-
-
-def _parse(file: Path) -> RegistryFile:
-    try:
-        return parse_text(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise Invalid(f"{file} is not UTF-8 text: {error}") from error
 
 
 def _show_report(report: registry.Report) -> None:
@@ -205,7 +199,9 @@ def keys_create(
     with database() as engine, engine.begin() as connection:
         enterprise_id = registry_db.enterprise_in_scope(connection, CITY, enterprise) if enterprise else None
         key = access.create_key(connection, name, role, district_code=district, enterprise_id=enterprise_id)
-        access.record(connection, actor(), "key.create", name, {"role": role, "district_code": district})
+        made = access.find_key(connection, key)
+        detail = {"name": name, "role": role, "district_code": district, "enterprise_id": enterprise_id}
+        access.record(connection, actor(), "key.create", f"key/{made['id']}", detail | {"prefix": made["prefix"]})
     out.print(key, markup=False)
 
 
@@ -243,7 +239,8 @@ def endpoints_add(
         endpoint_id = deliveries.add_endpoint(
             connection, name=name, url=url, secret=secret, district_code=district, kinds=kinds or ["alert.*"]
         )
-        access.record(connection, actor(), "endpoint.add", name, {"url": url, "district_code": district})
+        detail = {"name": name, "url": url, "district_code": district, "kinds": kinds or ["alert.*"]}
+        access.record(connection, actor(), "endpoint.create", f"endpoint/{endpoint_id}", detail)
     out.print(f"endpoint {endpoint_id} {name} → {url}", markup=False)
 
 
@@ -336,7 +333,7 @@ def outputs_import(
     ] = None,
 ) -> None:
     """Report outputs from a CSV file: uscc, process_unit, line, kind, grain, period, value, unit 上报产量."""
-    entries, places = outputs_intake.parse_csv(file.read_text(encoding="utf-8-sig"))
+    entries, places = outputs_intake.parse_csv(file_text(file))
     with database() as engine, working(f"reporting {len(entries)} outputs"), engine.begin() as connection:
         done = outputs_intake.report(
             connection, access.Caller(actor(), "operator", CITY), entries, now=now(), places=places,

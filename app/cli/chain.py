@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from app.domain.calendar import BUSINESS_ZONE
+from app.domain.reception import LANES
 
-LANES = ("live", "backfill", "http")
 WORDS: Mapping[str, tuple[str, str]] = {
     "usage": ("用量", "usage"),
     "energy": ("能耗", "energy"),

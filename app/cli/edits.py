@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from app.cli.terminal import actor, commands, database, file_text, instant, local, now, out, records, working
 from app.db import edits as edits_db
-from app.db import inbox
+from app.db import registry as registry_db
 from app.db.access import Caller
 from app.db.scope import CITY
 from app.errors import Invalid
@@ -106,7 +106,7 @@ def list_edits(
     if since > until:
         raise Invalid(f"--from {local(since)} is after --to {local(until)}", detail_zh="起始时间晚于结束时间")
     with database() as engine, engine.connect() as connection:
-        gateway_id = inbox.gateway_in_scope(connection, CITY, gateway)
+        gateway_id = registry_db.gateway_in_scope(connection, CITY, gateway)["id"]
         found = edits_db.list_entries(
             connection, gateway_id, limit=limit, point=code or None, from_at=since, to_at=until
         )

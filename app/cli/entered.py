@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Connection
 
-from app.cli.terminal import actor, commands, database, now, out, working
+from app.cli.terminal import actor, commands, database, file_text, now, out, working
 from app.db.scope import CITY
 from app.intake import entered, key_units, rows, working_days
 from app.intake.registry_file import Entry
@@ -81,7 +81,7 @@ def import_calendar(file: File, dry_run: DryRun = False) -> None:
 
 
 def _bring(file: Path, list_name: str, entry_type: type[Entry], is_dry_run: bool, bring: Bring) -> None:
-    entries, places = rows.parse_csv(file.read_text(encoding="utf-8-sig"), list_name, entry_type)
+    entries, places = rows.parse_csv(file_text(file), list_name, entry_type)
     with database() as engine, working(f"bringing in {len(entries)} rows"), engine.begin() as connection:
         report = bring(connection, entries, places)
     for line in report.changes if is_dry_run else report.changes[:20]:

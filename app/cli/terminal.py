@@ -55,7 +55,10 @@ def file_text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Invalid(f"{file} is not UTF-8 text: {error}", detail_zh=f"{file} 不是 UTF-8 文本") from error
+        raise Invalid(
+            f"{file} is not UTF-8 ({error.reason} at byte {error.start}): in Excel, save it as CSV UTF-8",
+            detail_zh=f"{file} 不是 UTF-8 文本：在 Excel 中请另存为 CSV UTF-8",
+        ) from error
 
 
 def instant(value: str) -> datetime:

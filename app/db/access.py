@@ -13,7 +13,11 @@ from app.db.scope import Scope
 from app.errors import Conflict, Invalid, NotFound
 
 KEY_PREFIX = "nh_"
+KEY_COOKIE = "nenghao_key"  # in which a browser keeps the key of who signed in
 ROLES = ("operator", "regulator", "official", "enterprise", "gateway")
+MAY_ACKNOWLEDGE = ("operator", "regulator", "official")
+# Whoever sees a region's progress; an enterprise has no part in it.
+OF_REGIONS = ("operator", "regulator", "official")
 # Characters of a key that are kept readable, to tell keys apart in a list: `nh_` and 40 of its 256 bits.
 SHOWN_CHARACTERS = 10
 
@@ -118,11 +122,13 @@ def _check_scope(
 
 def authenticate(connection: Connection, key: str, now: datetime) -> Caller | None:
     """Return the caller that a key stands for; None for a key that is unknown, expired or revoked, or whose principal
-    is switched off: the four are not told apart. Notes the use, at most once a minute and without waiting.
+    is switched off: the four are not told apart. Notes the use, at most once a minute and without waiting. From here
+    on `now` is the present of the caller's transaction: it decides which district an enterprise belongs to.
     """
     row = connection.execute(
         text(
             "SELECT k.id, p.name, p.role, p.district_code, p.enterprise_id,"
+            " set_config('nenghao.now', CAST(CAST(:now AS timestamptz) AS text), true),"
             " k.last_used_at IS NULL OR k.last_used_at < :now - interval '1 minute' AS is_due"
             " FROM api_key k JOIN principal p ON p.id = k.principal_id"
             " WHERE k.sha256 = :sha256 AND k.revoked_at IS NULL AND p.is_enabled"

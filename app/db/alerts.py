@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.assignments import CURRENT_ASSIGNMENT
 from app.domain.alerting import Alive, State
 
 # Taken by the worker that looks for silent gateways: one look at a time is enough.
@@ -52,10 +53,7 @@ _PLACE = (
     "jsonb_build_object('district', jsonb_build_object('code', d.code, 'name_zh', d.name_zh, 'name_en', d.name_en),"
     " 'enterprise', jsonb_build_object('uscc', e.uscc, 'name_zh', e.name_zh, 'name_en', e.name_en))"
 )
-_DISTRICT = (
-    " LEFT JOIN LATERAL (SELECT a.district_code FROM enterprise_assignment a WHERE a.enterprise_id = e.id"
-    " ORDER BY a.from_on DESC LIMIT 1) c ON true LEFT JOIN district d ON d.code = c.district_code"
-)
+_DISTRICT = f" LEFT JOIN {CURRENT_ASSIGNMENT} c ON true LEFT JOIN district d ON d.code = c.district_code"
 
 
 def line_subject(connection: Connection, line_id: int) -> Subject | None:

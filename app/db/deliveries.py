@@ -9,24 +9,19 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from app.db.scope import CITY, Scope
-from app.domain import webhook
+from app.domain import notice, webhook
 from app.domain.calendar import BUSINESS_ZONE
 from app.domain.webhook import NextStep, Outcome
 from app.errors import Conflict, Invalid, NotFound
 
 # At most so many attempts to one endpoint are under way at a time, over all workers: a dead one holds up nobody else.
 IN_FLIGHT_PER_ENDPOINT = 2
-
-
-def new_event_id() -> str:
-    """Return a random id for an event; it is also the webhook-id of its deliveries."""
-    return f"evt_{secrets.token_hex(16)}"
+TEST_KIND = "endpoint.test"
 
 
 def write_event(
     connection: Connection,
     *,
-    event_id: str,
     kind: str,
     alert_id: int | None,
     district_code: str | None,
@@ -38,6 +33,40 @@ def write_event(
 
     An endpoint without a district hears the whole city; kinds are patterns such as alert.*.
     """
+    event_id = _insert_event(connection, kind, payload, now, alert_id, district_code, enterprise_id)
+    return connection.execute(
+        text(
+            "INSERT INTO delivery (event_id, endpoint_id, next_attempt_at) SELECT :event, id, :now FROM endpoint"
+            " WHERE is_enabled AND (district_code IS NULL OR district_code = :district) AND EXISTS ("
+            "SELECT 1 FROM unnest(kinds) AS k WHERE :kind LIKE replace(replace(k, '_', '\\_'), '*', '%'))"
+        ),
+        {"event": event_id, "kind": kind, "district": district_code, "now": now},
+    ).rowcount
+
+
+def district_told(connection: Connection, alert_id: int) -> str | None:
+    """Return the district whose officials were told that an alert began; None where the city alone was."""
+    district: str | None = connection.execute(
+        text(
+            "SELECT district_code FROM event WHERE alert_id = :alert AND kind = 'alert.opened'"
+            " ORDER BY occurred_at LIMIT 1"
+        ),
+        {"alert": alert_id},
+    ).scalar()
+    return district
+
+
+def _insert_event(
+    connection: Connection,
+    kind: str,
+    payload: str,
+    now: datetime,
+    alert_id: int | None = None,
+    district_code: str | None = None,
+    enterprise_id: int | None = None,
+) -> str:
+    """Write an event and return its id: random, and the webhook-id of its deliveries."""
+    event_id = f"evt_{secrets.token_hex(16)}"
     connection.execute(
         text(
             "INSERT INTO event (id, kind, alert_id, district_code, enterprise_id, payload, occurred_at)"
@@ -53,14 +82,7 @@ def write_event(
             "now": now,
         },
     )
-    return connection.execute(
-        text(
-            "INSERT INTO delivery (event_id, endpoint_id, next_attempt_at) SELECT :event, id, :now FROM endpoint"
-            " WHERE is_enabled AND (district_code IS NULL OR district_code = :district) AND EXISTS ("
-            "SELECT 1 FROM unnest(kinds) AS k WHERE :kind LIKE replace(replace(k, '_', '\\_'), '*', '%'))"
-        ),
-        {"event": event_id, "kind": kind, "district": district_code, "now": now},
-    ).rowcount
+    return event_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +98,6 @@ class Attempt:
     secrets: tuple[str, ...]
 
 
-_TAKEN = (
-    " UPDATE delivery d SET leased_until = :leased_until, attempts = d.attempts + 1 FROM due, endpoint e, event v"
-    " WHERE d.id = due.id AND e.id = d.endpoint_id AND v.id = d.event_id"
-    " RETURNING d.id, d.endpoint_id, d.attempts, v.id, v.payload, e.url, e.secret,"
-    " CASE WHEN e.previous_until > :now THEN e.previous_secret END"
-)
 # Per endpoint only as many as may still be in flight; first attempts go before repeated ones, which may be slow.
 _CLAIM = (
     "WITH due AS MATERIALIZED (SELECT x.id FROM endpoint e CROSS JOIN LATERAL ("
@@ -89,11 +105,11 @@ _CLAIM = (
     " AND d.next_attempt_at <= :now AND (d.leased_until IS NULL OR d.leased_until < :now)"
     " ORDER BY d.next_attempt_at LIMIT greatest(0, :per_endpoint - (SELECT count(*) FROM delivery f"
     " WHERE f.endpoint_id = e.id AND f.state = 'pending' AND f.leased_until >= :now)) FOR UPDATE SKIP LOCKED"
-    ") x WHERE e.is_enabled AND e.id <> ALL(:busy) ORDER BY x.attempts > 0, x.next_attempt_at LIMIT :limit)" + _TAKEN
-)
-_CLAIM_ONE = (
-    "WITH due AS MATERIALIZED (SELECT d.id FROM delivery d WHERE d.id = :id AND d.state = 'pending'"
-    " AND (d.leased_until IS NULL OR d.leased_until < :now) FOR UPDATE SKIP LOCKED)" + _TAKEN
+    ") x WHERE e.is_enabled AND e.id <> ALL(:busy) ORDER BY x.attempts > 0, x.next_attempt_at LIMIT :limit)"
+    " UPDATE delivery d SET leased_until = :leased_until, attempts = d.attempts + 1 FROM due, endpoint e, event v"
+    " WHERE d.id = due.id AND e.id = d.endpoint_id AND v.id = d.event_id"
+    " RETURNING d.id, d.endpoint_id, d.attempts, v.id, v.payload, e.url, e.secret,"
+    " CASE WHEN e.previous_until > :now THEN e.previous_secret END"
 )
 
 
@@ -115,12 +131,6 @@ def claim_due(
         },
     )
     return [_attempt(row) for row in rows]
-
-
-def claim_one(connection: Connection, delivery_id: int, now: datetime, *, lease: timedelta) -> Attempt | None:
-    """Lease one delivery, or return None when it is not pending or under way."""
-    row = connection.execute(text(_CLAIM_ONE), {"id": delivery_id, "now": now, "leased_until": now + lease}).first()
-    return None if row is None else _attempt(row)
 
 
 def _attempt(row: Any) -> Attempt:
@@ -179,9 +189,14 @@ def add_endpoint(
     if row is not None:
         return int(row)
     if connection.execute(text("SELECT 1 FROM endpoint WHERE name = :name"), {"name": name}).first():
-        raise Conflict(f"there is an endpoint named {name!r} already: rotate its secret or choose another name")
+        raise Conflict(
+            f"there is an endpoint named {name!r} already: rotate its secret or choose another name",
+            detail_zh=f"已有名为“{name}”的端点：请轮换其密钥或换一个名称",
+        )
     raise Invalid(
-        f"district {district_code!r} is not in the table of districts", errors=[_breach("district_code", "unknown")]
+        f"district {district_code!r} is not in the table of districts",
+        detail_zh=f"没有区 {district_code}",
+        errors=[_breach("district_code", "unknown")],
     )
 
 
@@ -195,7 +210,8 @@ def _check(url: str, secret: str, kinds: Sequence[str]) -> None:
         except ValueError as error:
             problems.append(_breach(place, str(error)))
     if problems:
-        raise Invalid("; ".join(problem["message"] for problem in problems), errors=problems)
+        found = "; ".join(problem["message"] for problem in problems)
+        raise Invalid(found, detail_zh=f"端点的地址或密钥不可用：{found}", errors=problems)
 
 
 def _breach(location: str, message: str) -> dict[str, str]:
@@ -212,7 +228,8 @@ def rotate(connection: Connection, endpoint_id: int, secret: str, now: datetime)
     try:
         webhook.parse_secret(secret)
     except ValueError as error:
-        raise Invalid(str(error), errors=[_breach("secret", str(error))]) from error
+        fault = str(error)
+        raise Invalid(fault, detail_zh=f"密钥不可用：{fault}", errors=[_breach("secret", fault)]) from error
     until = now + webhook.ROTATION_OVERLAP
     changed = connection.execute(
         text(
@@ -225,7 +242,7 @@ def rotate(connection: Connection, endpoint_id: int, secret: str, now: datetime)
         return until
     known = connection.execute(text("SELECT previous_until FROM endpoint WHERE id = :id"), {"id": endpoint_id}).scalar()
     if known is None:
-        raise NotFound(f"there is no endpoint {endpoint_id}")
+        raise _no_endpoint(endpoint_id)
     shown = known.astimezone(BUSINESS_ZONE).isoformat(timespec="seconds")
     raise Conflict(
         f"endpoint {endpoint_id} is changing its secret: two sign until {shown}, a third would end the first. If the"
@@ -241,7 +258,11 @@ def set_enabled(connection: Connection, endpoint_id: int, *, is_enabled: bool, r
         {"id": endpoint_id, "enabled": is_enabled, "reason": None if is_enabled else reason},
     )
     if changed.rowcount == 0:
-        raise NotFound(f"there is no endpoint {endpoint_id}", detail_zh=f"没有端点 {endpoint_id}")
+        raise _no_endpoint(endpoint_id)
+
+
+def _no_endpoint(endpoint_id: int) -> NotFound:
+    return NotFound(f"there is no endpoint {endpoint_id}", detail_zh=f"没有端点 {endpoint_id}")
 
 
 def list_endpoints(connection: Connection) -> list[dict[str, Any]]:
@@ -306,24 +327,23 @@ def replay(connection: Connection, delivery_id: int, now: datetime) -> None:
     if changed.rowcount:
         return
     if connection.execute(text("SELECT 1 FROM delivery WHERE id = :id"), {"id": delivery_id}).first():
-        raise Conflict(f"delivery {delivery_id} is being sent right now: wait for its outcome")
-    raise NotFound(f"there is no delivery {delivery_id}")
+        raise Conflict(
+            f"delivery {delivery_id} is being sent right now: wait for its outcome",
+            detail_zh=f"投递 {delivery_id} 正在发送：请等待结果",
+        )
+    raise NotFound(f"there is no delivery {delivery_id}", detail_zh=f"没有投递 {delivery_id}")
 
 
-def write_test(connection: Connection, endpoint_id: int, event_id: str, payload: str, now: datetime) -> int:
-    """Write a test event with a delivery to one endpoint, switched on or not; return the delivery's id."""
+def write_test(connection: Connection, endpoint_id: int, now: datetime) -> tuple[int, str]:
+    """Write a test event with a delivery to one endpoint; return the delivery's id and the event's."""
     if not connection.execute(text("SELECT 1 FROM endpoint WHERE id = :id"), {"id": endpoint_id}).first():
-        raise NotFound(f"there is no endpoint {endpoint_id}")
-    connection.execute(
-        text("INSERT INTO event (id, kind, payload, occurred_at) VALUES (:id, 'endpoint.test', :payload, :now)"),
-        {"id": event_id, "payload": payload, "now": now},
-    )
-    return int(
-        connection.execute(
-            text(
-                "INSERT INTO delivery (event_id, endpoint_id, next_attempt_at) VALUES (:event, :endpoint, :now)"
-                " RETURNING id"
-            ),
-            {"event": event_id, "endpoint": endpoint_id, "now": now},
-        ).scalar_one()
-    )
+        raise _no_endpoint(endpoint_id)
+    event_id = _insert_event(connection, TEST_KIND, notice.body(TEST_KIND, notice.TEST, now), now)
+    delivery_id = connection.execute(
+        text(
+            "INSERT INTO delivery (event_id, endpoint_id, next_attempt_at) VALUES (:event, :endpoint, :now)"
+            " RETURNING id"
+        ),
+        {"event": event_id, "endpoint": endpoint_id, "now": now},
+    ).scalar_one()
+    return int(delivery_id), event_id

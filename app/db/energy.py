@@ -190,15 +190,16 @@ def recompute_hours(
 
 
 # A sum is known only where every part is known; two factor sets in one sum are named, never hidden. Windows expected
-# count the whole period in service, silent hours too; received and estimated are sums.
+# count the whole period in service, silent hours too, rounded once for each point: a meter exchanged inside an interval
+# owes no window more. Received and estimated are sums.
 _SUMS = """
 WITH period AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:starts AS date[]), CAST(:from_at AS timestamptz[]), CAST(:to_at AS timestamptz[]))
         AS p({key}, from_at, to_at)
-), service AS (
-    SELECT q.{key}, p.carrier_key, a.flow, sum(round(extract(epoch FROM
+), owed AS (
+    SELECT q.{key}, p.carrier_key, a.flow, round(sum(extract(epoch FROM
         least(coalesce(a.to_at, 'infinity'), coalesce(i.to_at, 'infinity'), q.to_at)
-        - greatest(a.from_at, i.from_at, q.from_at)) / a.expected_interval_s)) AS expected
+        - greatest(a.from_at, i.from_at, q.from_at)) / a.expected_interval_s)) AS windows
     FROM period q
     JOIN point_assignment a ON a.process_unit_id = :unit AND a.in_boundary
         AND a.from_at < q.to_at AND (a.to_at IS NULL OR a.to_at > q.from_at)
@@ -206,7 +207,9 @@ WITH period AS MATERIALIZED (
     JOIN meter_installation i ON i.point_id = a.point_id AND i.from_at < q.to_at
         AND (i.to_at IS NULL OR i.to_at > q.from_at) AND (i.to_at IS NULL OR i.to_at > a.from_at)
         AND (a.to_at IS NULL OR a.to_at > i.from_at)
-    GROUP BY q.{key}, p.carrier_key, a.flow
+    GROUP BY q.{key}, a.point_id, p.carrier_key, a.flow
+), service AS (
+    SELECT {key}, carrier_key, flow, sum(windows) AS expected FROM owed GROUP BY {key}, carrier_key, flow
 ), part AS (
     SELECT q.{key}, e.carrier_key, e.flow, sum(e.quantity) AS quantity,
         CASE WHEN count(e.equivalent_kgce) = count(*) THEN sum(e.equivalent_kgce) END AS equivalent_kgce,

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import CURRENT_ASSIGNMENT
+from app.db.assignments import CURRENT_ASSIGNMENT
 from app.db.scope import Scope
 from app.domain.validation import NO_FAULT, Breach, Rule
 from app.errors import Conflict, NotFound

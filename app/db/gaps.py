@@ -5,9 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.scope import Scope
 from app.domain.calendar import day_start
-from app.errors import NotFound
 
 # A point is silent when it has sent nothing for three of its intervals although its gateway sends.
 SILENT_INTERVALS = 3
@@ -33,20 +31,6 @@ WITH latest AS (
 """
 
 
-def gateway_id(connection: Connection, scope: Scope, code: str) -> int:
-    """Return the id of a gateway in scope; outside it raises NotFound like one that is not there."""
-    found = connection.execute(
-        text(
-            "SELECT g.id FROM gateway g JOIN enterprise e ON e.id = g.enterprise_id"
-            f" WHERE g.code = :code AND {scope.enterprises_sql()}"
-        ),
-        {"code": code, **scope.parameters()},
-    ).scalar()
-    if found is None:
-        raise NotFound(f"there is no gateway {code!r}", detail_zh=f"没有网关 {code}")
-    return int(found)
-
-
 def ledger(connection: Connection, gateway: int, first: date, end: date, now: datetime) -> list[dict[str, Any]]:
     """Return a row for every business day of [first, end).
 
@@ -59,14 +43,16 @@ def ledger(connection: Connection, gateway: int, first: date, end: date, now: da
             " CAST(:from_at AS timestamptz), CAST(:last_at AS timestamptz), interval '1 day') AS d),"
             " elapsed AS (SELECT from_at, least(to_at, CAST(:now AS timestamptz)) AS to_at FROM day"
             "  WHERE from_at < :now),"
-            " expected AS (SELECT d.from_at, sum(round(extract(epoch FROM"
+            # Of a point they are rounded once: a meter exchanged inside an interval owes no window more.
+            " owed AS (SELECT d.from_at, round(sum(extract(epoch FROM"
             "  least(d.to_at, coalesce(a.to_at, 'infinity'), coalesce(i.to_at, 'infinity'))"
-            "  - greatest(d.from_at, a.from_at, i.from_at)) / a.expected_interval_s))::bigint AS windows"
+            "  - greatest(d.from_at, a.from_at, i.from_at)) / a.expected_interval_s)) AS windows"
             "  FROM elapsed d JOIN point p ON p.gateway_id = :gateway JOIN point_assignment a ON a.point_id = p.id"
             "  JOIN meter_installation i ON i.point_id = p.id WHERE a.from_at < d.to_at AND i.from_at < d.to_at"
             "  AND coalesce(a.to_at, 'infinity') > d.from_at AND coalesce(i.to_at, 'infinity') > d.from_at"
             "  AND coalesce(a.to_at, 'infinity') > i.from_at AND coalesce(i.to_at, 'infinity') > a.from_at"
-            "  GROUP BY 1),"
+            "  GROUP BY d.from_at, p.id),"
+            " expected AS (SELECT from_at, sum(windows)::bigint AS windows FROM owed GROUP BY 1),"
             " received AS (SELECT u.day, sum(u.windows_received)::bigint AS received,"
             "  sum(u.windows_estimated)::bigint AS estimated FROM usage_day u JOIN point p ON p.id = u.point_id"
             "  WHERE p.gateway_id = :gateway AND u.day >= :first AND u.day < :end GROUP BY 1),"

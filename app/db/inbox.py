@@ -5,11 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import CURRENT_ASSIGNMENT
+from app.db.assignments import CURRENT_ASSIGNMENT
 from app.db.scope import Scope
 from app.errors import Conflict, Invalid, NotFound
 
-ALERT_STATES = ("pending", "open", "acknowledged", "resolved")
 # So much of a quarantined packet is shown; the whole stays in the database.
 RAW_SHOWN_BYTES = 400
 
@@ -91,22 +90,28 @@ def events_of(connection: Connection, alert_id: int) -> list[dict[str, Any]]:
 
 
 def acknowledge(connection: Connection, scope: Scope, alert_id: int, *, actor: str, note: str, now: datetime) -> None:
-    """Take an alert as seen, once; an alert that is acknowledged or resolved already raises Conflict."""
+    """Take an open alert as seen, once; one that is acknowledged, resolved or not open yet raises Conflict."""
     alert(connection, scope, alert_id)
     changed = connection.execute(
         text(
             "UPDATE alert SET state = 'acknowledged', acknowledged_at = :now, acknowledged_by = :actor,"
-            " acknowledge_note = :note WHERE id = :id AND state IN ('pending', 'open')"
+            " acknowledge_note = :note WHERE id = :id AND state = 'open'"
         ),
         {"id": alert_id, "now": now, "actor": actor, "note": note},
     )
-    if changed.rowcount == 0:
-        found = alert(connection, scope, alert_id)
+    if changed.rowcount:
+        return
+    found = alert(connection, scope, alert_id)
+    if found["state"] == "pending":
         raise Conflict(
-            f"alert {alert_id} is {found['state']} already: nothing to acknowledge",
-            detail_zh=f"告警 {alert_id} 已处于 {found['state']} 状态，无需确认",
-            acknowledged_by=found["acknowledged_by"],
+            f"alert {alert_id} is not open yet: it is held back until it is confirmed, and told then",
+            detail_zh=f"告警 {alert_id} 尚待确认，未对外通知：确认后再处理",
         )
+    raise Conflict(
+        f"alert {alert_id} is {found['state']} already: nothing to acknowledge",
+        detail_zh=f"告警 {alert_id} 已处于 {found['state']} 状态，无需确认",
+        acknowledged_by=found["acknowledged_by"],
+    )
 
 
 def _quarantine_tables(scope: Scope) -> str:
@@ -209,22 +214,6 @@ def count_pending_release(connection: Connection) -> int:
     )
 
 
-def gateway_in_scope(connection: Connection, scope: Scope, gateway_code: str) -> int:
-    """Return the id of a gateway; outside the scope it raises NotFound like one that is not there."""
-    gateway_id = connection.execute(
-        text(
-            "SELECT g.id FROM gateway g JOIN enterprise e ON e.id = g.enterprise_id"
-            f" WHERE g.code = :code AND {scope.enterprises_sql()}"
-        ),
-        {"code": gateway_code, **scope.parameters()},
-    ).scalar()
-    if gateway_id is None:
-        raise NotFound(
-            f"there is no gateway {gateway_code} in your scope", detail_zh=f"您的范围内没有网关 {gateway_code}"
-        )
-    return int(gateway_id)
-
-
 def receipt_counts(connection: Connection, gateway_id: int) -> list[dict[str, Any]]:
     """Return a gateway's receipts summed by message store and lane, the latest first."""
     rows = connection.execute(
@@ -250,15 +239,19 @@ def list_receipts(
     lane: int | None = None,
     seq: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a gateway's receipts, newest first; epoch, lane and seq name one message."""
+    """Return a gateway's receipts, newest first, after the one of an id; epoch, lane and seq name one message.
+
+    By commit: ingest draws ids far ahead, so those of two of its processes are no order in time.
+    """
     rows = connection.execute(
         text(
             "SELECT id, epoch, lane, seq, accepted, duplicate, disputed, coalesce(rejected, '[]') AS rejected, sent_at,"
             " received_at, committed_at, encode(rows_digest, 'hex') AS rows_sha256 FROM receipt WHERE gateway_id = :id"
-            " AND (CAST(:before AS bigint) IS NULL OR id < :before)"
+            " AND (CAST(:before AS bigint) IS NULL"
+            "  OR (committed_at, id) < (SELECT b.committed_at, b.id FROM receipt b WHERE b.id = :before))"
             " AND (CAST(:epoch AS text) IS NULL OR epoch = :epoch)"
             " AND (CAST(:lane AS smallint) IS NULL OR lane = :lane)"
-            " AND (CAST(:seq AS bigint) IS NULL OR seq = :seq) ORDER BY id DESC LIMIT :limit"
+            " AND (CAST(:seq AS bigint) IS NULL OR seq = :seq) ORDER BY committed_at DESC, id DESC LIMIT :limit"
         ),
         {"id": gateway_id, "before": before_id, "epoch": epoch, "lane": lane, "seq": seq, "limit": limit},
     ).mappings()

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import CURRENT_ASSIGNMENT, FACTOR_SETS, assignment_on, complete_sum
+from app.db.assignments import CURRENT_ASSIGNMENT, assignment_on
+from app.db.figures.sums import FACTOR_SETS, complete_sum
 from app.db.scope import Scope
 from app.domain.key_units import Appointment, Post, Tier, post_on
 

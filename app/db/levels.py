@@ -14,6 +14,17 @@ from app.domain.calendar import month_bounds
 
 # The tables that judge lines, by the products of the catalogue.
 TABLES = ("efficiency_level", "quota_limit", "level_correction")
+_JUDGE_LOCK = 7_230_034
+
+
+def let_judge(connection: Connection) -> None:
+    """Wait until no levels are coming in, and keep them out until this transaction has written its figures."""
+    connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _JUDGE_LOCK})
+
+
+def hold_judging(connection: Connection) -> None:
+    """Wait for the runs that read the former levels: the figures they write are then seen, and marked."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _JUDGE_LOCK})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.energy import units_of_measure
 from app.domain.benchmark import Direction, EnergyAmount, Indicator, Level
 from app.domain.quota import Correction, QuotaLimit, Side
 
@@ -112,11 +113,12 @@ FROM output_current WHERE line_id = ANY(:lines) AND kind = ANY(:kinds) AND grain
     AND period >= :first AND period < :last
 GROUP BY line_id, kind, grain, month, unit"""
 
-# A day belongs to the earliest assignment that reaches into it, as an hour of energy does.
+# A day belongs to the earliest assignment that reaches into it, as an hour of energy does. A meter's negative day (it
+# was put right) is no output.
 METERED_DAYS = """
 FROM point_assignment a JOIN point p ON p.id = a.point_id JOIN unit_of_measure m ON m.unit = p.unit
     JOIN gateway g ON g.id = p.gateway_id LEFT JOIN carrier c ON c.carrier_key = p.carrier_key
-    JOIN usage_day u ON u.point_id = a.point_id AND u.day >= :first AND u.day < :last AND u.quantity IS NOT NULL
+    JOIN usage_day u ON u.point_id = a.point_id AND u.day >= :first AND u.day < :last AND u.quantity >= 0
     CROSS JOIN LATERAL (SELECT u.day::timestamp AT TIME ZONE 'Asia/Shanghai' AS from_at,
         (u.day + 1)::timestamp AT TIME ZONE 'Asia/Shanghai' AS to_at) d
 WHERE a.line_id = ANY(:lines) AND a.output_kind = ANY(:kinds)
@@ -129,10 +131,7 @@ SELECT a.line_id, a.output_kind, date_trunc('month', u.day::timestamp)::date, u.
 
 
 def outputs(connection: Connection, of: Sequence[Line], first: date, last: date) -> list[list[Output]]:
-    """Return per line the current reported and the metered outputs of its kind whose period starts in [first, last).
-
-    A meter's negative day (it was put right) is no output.
-    """
+    """Return per line the current reported and the metered outputs of its kind whose period starts in [first, last)."""
     parameters = {
         "lines": sorted({one.line_id for one in of}),
         "kinds": sorted({one.output_kind for one in of}),
@@ -142,11 +141,10 @@ def outputs(connection: Connection, of: Sequence[Line], first: date, last: date)
     given: dict[tuple[int, str], list[Any]] = defaultdict(list)
     for statement in (_REPORTED, _METERED):
         for row in connection.execute(text(statement), parameters).all():
-            if row[3] >= 0:
-                given[row[0], row[1]].append(row)
+            given[row[0], row[1]].append(row)
     units: dict[str, tuple[str, Decimal]] = {}
     if any(row[4] != one.output_unit for one in of for row in given[one.line_id, one.output_kind]):
-        units = _units(connection)
+        units = units_of_measure(connection)
     return [
         [
             Output(row[2], _in_unit(row[3], row[4], one.output_unit, units), _output_days(row), _meter_windows(row))
@@ -179,18 +177,13 @@ def yearly_outputs(
         {"lines": sorted({one.line_id for one in of}), "years": list(years)},
     ).all()
     places = {(one.line_id, one.output_kind): place for place, one in enumerate(of)}
-    units = _units(connection) if rows else {}
+    units = units_of_measure(connection) if rows else {}
     found: dict[tuple[int, date], Decimal | None] = {}
     for line_id, kind, period, value, unit in rows:
         place = places.get((line_id, kind))
         if place is not None:
             found[place, period] = _in_unit(value, unit, of[place].output_unit, units)
     return found
-
-
-def _units(connection: Connection) -> dict[str, tuple[str, Decimal]]:
-    rows = connection.execute(text("SELECT unit, canonical_unit, canonical_per_unit FROM unit_of_measure"))
-    return {unit: (canonical, per_unit) for unit, canonical, per_unit in rows}
 
 
 def _in_unit(value: Decimal, unit: str, wanted: str, units: Mapping[str, tuple[str, Decimal]]) -> Decimal | None:
@@ -289,22 +282,27 @@ def _names(sets: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A stretch in which a point counted to a process unit, in microseconds since 1970; end None: still."""
+    """When a point counted to a process unit: (from, to or None, expected interval) in microseconds since 1970, one for
+    each meter and assignment."""
 
     carrier_key: str
     flow: str
-    from_us: int
-    to_us: int | None
-    interval_us: int
+    stretches: tuple[tuple[int, int | None, int], ...]
 
     def windows(self, from_us: int, to_us: int) -> int:
-        """Return how many windows it owes to [from, to), a half rounded up."""
-        inside = (to_us if self.to_us is None else min(to_us, self.to_us)) - max(from_us, self.from_us)
-        return (2 * inside + self.interval_us) // (2 * self.interval_us) if inside > 0 else 0
+        """Return how many windows it owes to [from, to), rounded once, a half up."""
+        numerator, denominator = 0, 1
+        for since_us, until_us, interval_us in self.stretches:
+            inside = (to_us if until_us is None else min(to_us, until_us)) - max(from_us, since_us)
+            if inside > 0 and denominator in (1, interval_us):
+                numerator, denominator = numerator + inside, interval_us
+            elif inside > 0:
+                numerator, denominator = numerator * interval_us + inside * denominator, denominator * interval_us
+        return (2 * numerator + denominator) // (2 * denominator)
 
 
 _SERVICES = """
-SELECT a.process_unit_id, p.carrier_key, a.flow,
+SELECT a.process_unit_id, a.point_id, p.carrier_key, a.flow,
     (extract(epoch FROM greatest(a.from_at, i.from_at)) * 1000000)::bigint,
     (extract(epoch FROM least(a.to_at, i.to_at)) * 1000000)::bigint, a.expected_interval_s * 1000000::bigint
 FROM point_assignment a JOIN point p ON p.id = a.point_id AND p.carrier_key IS NOT NULL
@@ -319,9 +317,12 @@ def services(connection: Connection, of: Sequence[Line]) -> list[list[Service]]:
     In service is what counts, not what arrived: a point that never spoke lowers the completeness too.
     """
     units = sorted({unit for one in of for unit in one.process_unit_ids})
+    stretches: dict[tuple[int, int, str, str], list[tuple[int, int | None, int]]] = defaultdict(list)
+    for *key, since_us, until_us, interval_us in connection.execute(text(_SERVICES), {"units": units}):
+        stretches[key[0], key[1], key[2], key[3]].append((since_us, until_us, interval_us))
     by_unit: dict[int, list[Service]] = defaultdict(list)
-    for unit, *service in connection.execute(text(_SERVICES), {"units": units}):
-        by_unit[unit].append(Service(*service))
+    for (unit, _, carrier_key, flow), of_point in stretches.items():
+        by_unit[unit].append(Service(carrier_key, flow, tuple(of_point)))
     return [
         [
             service

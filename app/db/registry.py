@@ -187,7 +187,7 @@ def gateway_in_scope(connection: Connection, scope: Scope, code: str) -> dict[st
     ).mappings()
     row = found.first()
     if row is None:
-        raise NotFound(f"there is no gateway {code!r} in the registry", detail_zh=f"登记中没有网关 {code}")
+        raise NotFound(f"there is no gateway {code!r} in your scope", detail_zh=f"您的范围内没有网关 {code}")
     return dict(row)
 
 

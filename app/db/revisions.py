@@ -11,6 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.assignments import CURRENT_DISTRICT
+
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
@@ -77,12 +79,11 @@ WITH mine AS (
   LEFT JOIN process_unit lu ON lu.id = l.process_unit_id
   WHERE {_TOLD}
 )
-SELECT r.enterprise_id, (SELECT a.district_code FROM enterprise_assignment a
-   WHERE a.enterprise_id = r.enterprise_id ORDER BY a.from_on DESC LIMIT 1) AS district_code,
-  count(*) AS figures, array_agg(DISTINCT r.kind ORDER BY r.kind) AS kinds,
+SELECT e.id AS enterprise_id, {CURRENT_DISTRICT} AS district_code, count(*) AS figures,
+  array_agg(DISTINCT r.kind ORDER BY r.kind) AS kinds,
   array_agg(DISTINCT r.grain ORDER BY r.grain) AS grains, min(r.period) AS first_period, max(r.period) AS last_period,
   array_agg(DISTINCT r.cause ORDER BY r.cause) AS causes
-FROM revised r GROUP BY r.enterprise_id ORDER BY r.enterprise_id"""
+FROM revised r JOIN enterprise e ON e.id = r.enterprise_id GROUP BY e.id ORDER BY e.id"""
 
 
 def of_this_run(connection: Connection) -> list[Announcement]:

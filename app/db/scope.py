@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from app.db.assignments import CURRENT_DISTRICT
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -18,9 +20,7 @@ class Scope:
         """
         return (
             "(CAST(:scope_enterprise AS bigint) IS NULL OR e.id = :scope_enterprise) AND"
-            " (CAST(:scope_district AS text) IS NULL OR :scope_district = ("
-            "SELECT a.district_code FROM enterprise_assignment a WHERE a.enterprise_id = e.id"
-            " ORDER BY a.from_on DESC LIMIT 1))"
+            f" (CAST(:scope_district AS text) IS NULL OR :scope_district = {CURRENT_DISTRICT})"
         )
 
     def parameters(self) -> dict[str, object]:

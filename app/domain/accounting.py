@@ -11,8 +11,6 @@ from app.domain.calendar import next_month
 
 # GB/T 2589-2020: 1 kgce is 29,307 kJ of lower heating value.
 KJ_PER_KGCE = 29_307
-# GB/T 2589-2020: heat by its equivalent value, 34.12 kgce/GJ.
-KGCE_PER_MJ_HEAT = Decimal("0.03412")
 CO2_PER_CARBON = Fraction(44, 12)
 # A computed coefficient is cut to so many decimals once, before it multiplies any quantity: then hours sum to days
 # exactly. Twelve decimals of kgCO2 per kg leave less than a gram on a million tonnes of coal.
@@ -73,36 +71,6 @@ def weighted_lhv_kj(lots: Iterable[tuple[Decimal, Decimal]]) -> Fraction:
     if masses <= 0:
         raise ValueError("a mean heating value needs at least one lot with a positive mass")
     return heat / masses
-
-
-def steam_coefficient(enthalpy_kj_per_kg: Decimal, feedwater_kj_per_kg: Decimal) -> Decimal:
-    """Return kgce per kg of steam by enthalpy difference, against the default of the annex (rules, example 2.3)."""
-    return (enthalpy_kj_per_kg - feedwater_kj_per_kg) / 1000 * KGCE_PER_MJ_HEAT
-
-
-@dataclass(frozen=True, slots=True)
-class EnergyItem:
-    """An amount of one carrier over one flow with the coefficient that converts it."""
-
-    carrier_key: str
-    flow: Flow
-    quantity: Decimal
-    kgce_per_unit: Decimal | Fraction
-    factor_set: str
-
-
-def comprehensive_energy_kgce(items: Sequence[EnergyItem], *, feedstock_counts: bool = True) -> Fraction:
-    """Return E = sum of signed amounts times coefficients, in kgce (GB/T 2589-2020, comprehensive energy)."""
-    refuse_mixed((item.carrier_key, item.factor_set) for item in items)
-    return sum(
-        (
-            flow_sign(item.flow, feedstock_counts=feedstock_counts)
-            * Fraction(item.quantity)
-            * Fraction(item.kgce_per_unit)
-            for item in items
-        ),
-        Fraction(0),
-    )
 
 
 def refuse_mixed(used: Iterable[tuple[str, str]]) -> None:

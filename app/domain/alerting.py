@@ -2,18 +2,18 @@
 
     (none) --breach--> pending --still so after the hold--> open --acknowledged by an official--> acknowledged
     pending --clear--> dropped (nobody was told, nobody is told again)
-    open, acknowledged --next month also in breach--> the same alert, extended
+    open, acknowledged --next month (or year) also in breach--> the same alert, extended
     open, acknowledged --clear--> resolved
 Bad data neither opens nor resolves a violation: it is held, and the data rule opens its own alert.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from app.domain import calendar
+from app.domain import calendar, periods
 
 # Own conventions; a rule's params override them. A breach of data quality is told after it has lasted: history that
 # is still arriving is incomplete for minutes. Silence is confirmed once more before it is told.
@@ -63,8 +63,8 @@ class Reason(StrEnum):
     BREACH_CONFIRMED = "breach_confirmed"
     WAITING_FOR_CONFIRMATION = "waiting_for_confirmation"
     STILL_IN_BREACH = "still_in_breach"
-    NEXT_MONTH_IN_BREACH = "next_month_in_breach"
-    MONTHS_NOT_CONSECUTIVE = "months_not_consecutive"
+    NEXT_PERIOD_IN_BREACH = "next_period_in_breach"
+    NOT_CONSECUTIVE = "not_consecutive"
     NO_LONGER_IN_BREACH = "no_longer_in_breach"
     LATER_PERIOD_IN_ORDER = "later_period_in_order"
     LEVEL_CHANGED = "level_changed"
@@ -78,13 +78,16 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was seen of a subject: the verdict, why, the month it is about (None for rules without months), and the
-    baseline it was compared with.
+    """What was seen of a subject: the verdict, why, and the month it is about (None for rules without months).
+
+    A breach of months in a row `follows` the month before the first of them. Months or years, each by its first day.
+    `baseline`: what a month in order was compared with.
     """
 
     verdict: Verdict
     reason: Reason
     month: date | None = None
+    follows: date | None = None
     baseline: Decimal | None = None
 
 
@@ -111,11 +114,6 @@ class Decision:
     def opens(self) -> bool:
         """Whether officials are told that something began."""
         return self.change in {Change.OPEN, Change.REPLACE}
-
-    @property
-    def resolves(self) -> bool:
-        """Whether officials who were told that something began are told that it ended."""
-        return self.change in {Change.RESOLVE, Change.REPLACE}
 
 
 def decide(alive: Alive | None, seen: Observation, now: datetime, *, hold: timedelta = timedelta(0)) -> Decision:
@@ -154,14 +152,14 @@ def _continue(alive: Alive | None, seen: Observation) -> Decision:
     last_month = alive.last_month if alive else None
     if seen.month is None or last_month is None or seen.month <= last_month:
         return Decision(Change.UPDATE, Reason.STILL_IN_BREACH)
-    if seen.month == calendar.next_month(last_month):
-        return Decision(Change.EXTEND, Reason.NEXT_MONTH_IN_BREACH)
-    return Decision(Change.REPLACE, Reason.MONTHS_NOT_CONSECUTIVE)
+    if seen.follows is not None and seen.follows <= last_month:
+        return Decision(Change.EXTEND, Reason.NEXT_PERIOD_IN_BREACH)
+    return Decision(Change.REPLACE, Reason.NOT_CONSECUTIVE)
 
 
 @dataclass(frozen=True, slots=True)
 class MonthFigure:
-    """A closed month of a line as the rules see it."""
+    """A closed month of a line, or a year of twelve `months`, as the rules see it."""
 
     month: date
     has_value: bool
@@ -171,6 +169,23 @@ class MonthFigure:
     is_complete: bool
     has_missing_outputs: bool = False
     baseline: Decimal | None = None
+    months: int = 1
+
+    @property
+    def before(self) -> date:
+        """The first day of the month or year before."""
+        return periods.previous_months(self.month, self.months)
+
+
+def _breach(
+    figure: MonthFigure, figures: Sequence[MonthFigure], is_breach: Callable[[MonthFigure], bool]
+) -> Observation:
+    """A breach that goes back without a gap: also over what was not judged by itself, as when its output came late."""
+    of_month = {one.month: one for one in figures}
+    first = figure
+    while (earlier := of_month.get(first.before)) is not None and is_breach(earlier):
+        first = earlier
+    return Observation(Verdict.BREACH, Reason.BREACH_FOUND, figure.month, first.before)
 
 
 def latest_with_value(figures: Sequence[MonthFigure]) -> MonthFigure | None:
@@ -192,8 +207,12 @@ def observe_baseline(figures: Sequence[MonthFigure], *, recalled_counts: bool) -
     if figure.is_provisional:
         return Observation(Verdict.UNJUDGED, Reason.DATA_NOT_GOOD_ENOUGH, figure.month)
     if figure.is_below_baseline:
-        return Observation(Verdict.BREACH, Reason.BREACH_FOUND, figure.month)
-    return Observation(Verdict.CLEAR, Reason.IN_ORDER, figure.month, figure.baseline)
+        return _breach(figure, figures, lambda one: one.is_below_baseline and _is_judged(one, recalled_counts))
+    return Observation(Verdict.CLEAR, Reason.IN_ORDER, figure.month, baseline=figure.baseline)
+
+
+def _is_judged(figure: MonthFigure, recalled_counts: bool) -> bool:
+    return not figure.is_provisional and (recalled_counts or not figure.is_level_recalled)
 
 
 def observe_data_quality(figures: Sequence[MonthFigure], now: datetime) -> Observation:
@@ -204,9 +223,13 @@ def observe_data_quality(figures: Sequence[MonthFigure], now: datetime) -> Obser
     figure = max(figures, key=lambda f: f.month, default=None)
     if figure is None:
         return Observation(Verdict.UNJUDGED, Reason.DATA_NOT_GOOD_ENOUGH)
-    is_late = figure.has_missing_outputs and now >= calendar.month_published_at(figure.month)
-    if is_late or not figure.is_complete:
-        return Observation(Verdict.BREACH, Reason.BREACH_FOUND, figure.month)
+
+    def is_breach(one: MonthFigure) -> bool:
+        is_late = one.has_missing_outputs and now >= calendar.month_published_at(one.month)
+        return is_late or not one.is_complete
+
+    if is_breach(figure):
+        return _breach(figure, figures, is_breach)
     return Observation(Verdict.CLEAR, Reason.IN_ORDER, figure.month)
 
 

@@ -11,13 +11,6 @@ from fractions import Fraction
 Number = Decimal | Fraction | int
 
 
-class BudgetMethod(StrEnum):
-    """By which method a budget was set; the authority decides it for each unit."""
-
-    BASELINE = "baseline"  # 基准法: output x baseline energy per unit of output
-    HISTORICAL = "historical"  # 历史法: mean of past years x factor
-
-
 class ProjectionMethod(StrEnum):
     """How the year's end is projected; a projection without its method's name says nothing."""
 

@@ -17,7 +17,6 @@ from app.domain.calendar import (
     next_month,
 )
 
-GRAINS = ("hour", "day", "month")
 _MONTH = re.compile(r"\d{4}-\d{2}")
 # How far back a range reaches when its start is not given.
 _DEFAULT_DAYS = {"hour": 2, "day": 31, "month": 365}

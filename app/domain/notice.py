@@ -1,15 +1,25 @@
-"""What an official reads: the sentences of a notice in Chinese and English, from the facts of an alert."""
+"""What is sent, and what an official reads in it: the sentences in Chinese and English, from the facts of an alert."""
 
+import json
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from app.domain.calendar import BUSINESS_ZONE
 from app.domain.rounding import round_places
 
 Facts = Mapping[str, Any]
 ZH, EN = "zh", "en"
 # A level of which no public copy was read: whoever is told of a violation by it is told that too.
 RECALLED = "recalled"
+TEST: Facts = {"text_zh": "能耗监测平台测试通知，无需处理。", "text_en": "A test notice of Nenghao; nothing to do."}
+
+
+def body(kind: str, data: Facts, now: datetime) -> str:
+    """Return the JSON of a notice, as it is stored, signed and sent byte for byte."""
+    timestamp = now.astimezone(BUSINESS_ZONE).isoformat(timespec="seconds")
+    return json.dumps({"type": kind, "timestamp": timestamp, "data": data}, ensure_ascii=False)
 
 
 def write(rule_kind: str, facts: Facts) -> tuple[str, str]:
@@ -40,9 +50,9 @@ def write_resolved(rule_kind: str, told: Facts, reason: str, present: Facts | No
 _ENDED = {
     "rule_disabled": ("的该项规则已停用", "the rule was switched off"),
     "basis_withdrawn": ("已无可判定的指标值", "there is no figure to judge any more"),
-    "months_not_consecutive": (
-        "{period}再次出现，与前次月份不连续，另开告警",
-        "it is found again in {period}, not in consecutive months, and told as a new alert",
+    "not_consecutive": (
+        "{period}再次出现，与前次时段不连续，另开告警",
+        "it is found again in {period}, not in consecutive periods, and told as a new alert",
     ),
 }
 _BASELINE_ENDED = {

@@ -10,6 +10,9 @@ from enum import Enum
 from typing import NamedTuple
 
 FIRST_EDIT_RANK = 1_000_000
+# By their numbers in the tables: on which lane a message came, and what a gateway says of its own reading.
+LANES = ("live", "backfill", "http")
+QUALITIES = ("good", "uncertain", "bad")
 
 
 class Entry(NamedTuple):

@@ -11,11 +11,10 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from app.domain.benchmark import COMPLETENESS_MIN
 from app.domain.calendar import day_bounds, day_published_at, day_start, month_bounds, month_of, month_published_at
 from app.domain.metering import Meter, Reason, Signal
 
-# Completeness = received / expected, at least 90 % (N10).
-COMPLETE_SHARE = Decimal("0.90")
 # A day starts with a register read at 00:00, give or take one minute (N10). A clock that is off by more breaks it.
 DAY_START_TOLERANCE = timedelta(minutes=1)
 CLOCK_TOLERANCE_S = Decimal(60)
@@ -79,7 +78,7 @@ class UsageDay:
 
 def is_complete(expected: int, received: int) -> bool:
     """Whether received / expected is at least 90 %, compared without a division."""
-    return received >= COMPLETE_SHARE * expected
+    return received >= COMPLETENESS_MIN * expected
 
 
 def incomplete_day(day: date, usage: UsageDay) -> Breach | None:

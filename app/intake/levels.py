@@ -59,6 +59,8 @@ def bring_in(connection: Connection, content: str, *, actor: str, now: datetime,
     Any bad row raises Invalid with all of them. The benchmark stage is told which months of which lines are stale.
     """
     editions.lock(connection)
+    if not is_dry_run:
+        levels.hold_judging(connection)
     file = edition_file.parse(content, levels.TABLES, "levels")
     table, rows = file.table, list(file.rows.values())
     file.refuse(list(_breaches(connection, table, file.rows)))

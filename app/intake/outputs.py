@@ -99,7 +99,11 @@ def parse_csv(content: str) -> tuple[list[OutputEntry], dict[Path, str]]:
     file = CsvFile(content)
     missing = [name for name in CSV_COLUMNS if name not in file.columns]
     if missing:
-        raise Invalid(f"the file has no column {', '.join(missing)}; needed are {', '.join(CSV_COLUMNS)}", errors=[])
+        raise Invalid(
+            f"the file has no column {', '.join(missing)}; needed are {', '.join(CSV_COLUMNS)}",
+            detail_zh=f"文件缺少列 {'、'.join(missing)}；应有 {'、'.join(CSV_COLUMNS)}",
+            errors=[],
+        )
     entries: list[OutputEntry] = []
     breaches: list[Breach] = []
     places: dict[Path, str] = {}

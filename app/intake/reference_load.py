@@ -16,6 +16,7 @@ def load(connection: Connection, now: datetime) -> list[TableReport]:
     """Load every table in one transaction of the caller; figures that a changed row touches are marked stale."""
     editions.lock(connection)
     factors.hold_account(connection)
+    levels.hold_judging(connection)
     reports = [_load(connection, name, now) for name in tables.FILES]
     changed = {report.table for report in reports if report.inserted or report.updated}
     if "unit_of_measure" in changed:

@@ -1,7 +1,10 @@
-"""Which figures a change of the registry makes stale. New points have no readings yet and leave no marks."""
+"""Which figures a change of the registry makes stale. New points have no readings yet and leave no marks.
+
+Nor does an enterprise that moves to another district or industry: sums by these are made when they are asked for.
+"""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -25,7 +28,6 @@ def mark(connection: Connection, plan: Plan, registered: Registered, ids: Ids, n
     rollup += _points(plan, registered, horizon)
     measured = registry_db.points_with_readings(connection, sorted({p for _, p, _, _ in rollup if p is not None}))
     rollup = [row for row in rollup if row[1] in measured]
-    rollup += _enterprises(plan, registered, horizon)
     for stage, rows in (
         ("rollup", rollup),
         ("account", account),
@@ -96,24 +98,6 @@ def _points(plan: Plan, registered: Registered, horizon: datetime) -> list[Row]:
         starts = [key[2] for key in registered["meter_installation"] if key[:2] == change.record.key]
         if starts and not set(change.columns) <= NAMES_ONLY:
             rows.append((change.row["gateway_id"], change.row["id"], min(starts), horizon))
-    return rows
-
-
-def _enterprises(plan: Plan, registered: Registered, horizon: datetime) -> list[Row]:
-    """An enterprise that moved to another district or industry: all its gateways."""
-    rows: list[Row] = []
-    for touched in touched_rows(plan, "enterprise_assignment"):
-        record = touched if isinstance(touched, Record) else touched.record
-        enterprise = registered["enterprise"].get(record.key[:1])
-        if enterprise is None:
-            continue
-        last = horizon.astimezone(UTC).date()
-        spans = [
-            (day_start(s), min(day_start(e), horizon)) for s, e in covered_periods(touched, ("from_on", "to_on"), last)
-        ]
-        start, end = min(s for s, _ in spans), max(e for _, e in spans)
-        gateways = [g for g in registered["gateway"].values() if g["enterprise_id"] == enterprise["id"]]
-        rows += [(gateway["id"], None, start, end) for gateway in gateways]
     return rows
 
 

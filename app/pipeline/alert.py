@@ -1,12 +1,10 @@
 """Ratios and clocks to alerts: what the rules see of a line or a gateway, what becomes of the alert, who is told."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine
 
@@ -19,21 +17,9 @@ from app.settings import Settings
 
 STAGE = "alert"
 LINE_RULES = ("below_baseline", "data_quality")
-SILENCE_EVERY = timedelta(seconds=10)
-_looked_at: WeakKeyDictionary[Engine, datetime] = WeakKeyDictionary()
 
 
 def run(engine: Engine, now: datetime, settings: Settings) -> int:
-    """Judge one line, and every ten seconds the gateways' silence; return the marks taken and alerts changed."""
-    done = judge_line(engine, now, settings)
-    looked_at = _looked_at.get(engine)
-    if looked_at is None or not timedelta(0) <= now - looked_at < SILENCE_EVERY:
-        _looked_at[engine] = now
-        done += look_for_silence(engine, now, settings)
-    return done
-
-
-def judge_line(engine: Engine, now: datetime, settings: Settings) -> int:
     """Judge the closed months (or years) of one marked line by every rule; return the marks taken, 0 when idle."""
     with engine.begin() as connection:
         claim = stale.claim(connection, STAGE)
@@ -207,10 +193,11 @@ def _change(
         case Change.RESOLVE | Change.REPLACE | Change.DROP:
             ended = {"reason": reason, "present": present or None}
             alerts.resolve(connection, alert_id, reason=reason, facts={**alert.facts, "resolution": ended}, now=now)
-            # Only what officials were told of is taken back.
+            # Only what officials were told of is taken back, from the same ones, wherever the enterprise is now.
             if alert.was_told:
-                told = _taken_back(case.rule, alert.facts, ended)
-                _tell(connection, "alert.resolved", alert_id, case.subject, told, now=now)
+                told = replace(case.subject, district_code=deliveries.district_told(connection, alert_id))
+                taken_back = _taken_back(case.rule, alert.facts, ended)
+                _tell(connection, "alert.resolved", alert_id, told, taken_back, now=now)
 
 
 def _tell(
@@ -222,16 +209,13 @@ def _tell(
     *,
     now: datetime,
 ) -> None:
-    timestamp = now.astimezone(calendar.BUSINESS_ZONE).isoformat(timespec="seconds")
-    payload = {"type": kind, "timestamp": timestamp, "data": {"alert_id": alert_id, **facts}}
     deliveries.write_event(
         connection,
-        event_id=deliveries.new_event_id(),
         kind=kind,
         alert_id=alert_id,
         district_code=subject.district_code,
         enterprise_id=subject.enterprise_id,
-        payload=json.dumps(payload, ensure_ascii=False),
+        payload=notice.body(kind, {"alert_id": alert_id, **facts}, now),
         now=now,
     )
 
@@ -269,6 +253,7 @@ def _month_figure(row: Mapping[str, Any], rule: Rule) -> MonthFigure:
         is_level_recalled=row["level_confidence"] == "recalled",
         is_complete=windows.expected > 0 and windows.measured_share >= minimum,
         has_missing_outputs=row["reason"] == benchmark.Reason.MISSING_OUTPUT_DAYS,
+        months=12 if row["grain"] == "year" else 1,
         baseline=row["baseline"],
     )
 

@@ -4,13 +4,12 @@ Only figures that had been told otherwise count. A figure is told when it is pub
 the day after: a history that is delivered for the first time, in however many runs, leaves revisions but no event.
 """
 
-import json
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from app.db import deliveries, revisions
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain import notice
 
 KIND = "figure.revised"
 
@@ -28,15 +27,13 @@ def revised(connection: Connection, now: datetime) -> int:
             "last_period": one.last_period.isoformat(),
             "causes": list(one.causes),
         }
-        timestamp = now.astimezone(BUSINESS_ZONE).isoformat(timespec="seconds")
         deliveries.write_event(
             connection,
-            event_id=deliveries.new_event_id(),
             kind=KIND,
             alert_id=None,
             district_code=one.district_code,
             enterprise_id=one.enterprise_id,
-            payload=json.dumps({"type": KIND, "timestamp": timestamp, "data": data}, ensure_ascii=False),
+            payload=notice.body(KIND, data, now),
             now=now,
         )
     return len(found)

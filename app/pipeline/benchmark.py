@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from app.db import ratio_inputs, ratios, revisions, stale
+from app.db import levels, ratio_inputs, ratios, revisions, stale
 from app.db.ratio_inputs import EnergyAsked, EnergyOfMonth, Line, Output, Yardsticks
 from app.db.stale import Claim
 from app.domain import benchmark, calendar, quota
@@ -44,6 +44,7 @@ def run(engine: Engine, now: datetime) -> int:
 def _work_off(engine: Engine, now: datetime, most: int) -> int:
     with engine.begin() as connection:
         claims = stale.claim_many(connection, STAGE, most)
+        levels.let_judge(connection)
         # Revisions carry the cause of their own line's marks, so lines go by what made them stale.
         for cause, of_cause in groupby(sorted(claims, key=lambda claim: claim.cause), key=lambda claim: claim.cause):
             revisions.begin_run(connection, now, cause)

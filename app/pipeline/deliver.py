@@ -4,7 +4,6 @@ Attempts run in a few threads; one dead endpoint holds at most two of them, so i
 dies between the post and the outcome leaves a lease that runs out: the notice is sent again with the same webhook-id.
 """
 
-import json
 import random
 import socket
 import ssl
@@ -26,9 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import deliveries
 from app.db.deliveries import IN_FLIGHT_PER_ENDPOINT, Attempt
-from app.domain import calendar, webhook
+from app.domain import webhook
 from app.domain.webhook import Answer, NextStep, Outcome
-from app.errors import Conflict
 from app.settings import Settings
 
 THREADS = 8
@@ -70,21 +68,6 @@ def drain(timeout_s: float) -> bool:
     with _lock:
         under_way = set(_futures)
     return not wait(under_way, timeout_s).not_done
-
-
-def test(engine: Engine, endpoint_id: int, now: datetime, settings: Settings) -> NextStep:
-    """Send a test notice to an endpoint right now, by the road real notices take, and return what came of it."""
-    text = {"text_zh": "能耗监测平台测试通知，无需处理。", "text_en": "A test notice of Nenghao; nothing to do."}
-    timestamp = now.astimezone(calendar.BUSINESS_ZONE).isoformat(timespec="seconds")
-    payload = json.dumps({"type": "endpoint.test", "timestamp": timestamp, "data": text}, ensure_ascii=False)
-    started = time.monotonic()
-    with engine.begin() as connection:
-        event_id = deliveries.new_event_id()
-        delivery_id = deliveries.write_test(connection, endpoint_id, event_id, payload, now)
-        attempt = deliveries.claim_one(connection, delivery_id, now, lease=_lease(settings))
-    if attempt is None:
-        raise Conflict(f"the test of endpoint {endpoint_id} is under way already")
-    return _send_and_record(engine, attempt, settings, _clock(now, started))
 
 
 def _lease(settings: Settings) -> timedelta:

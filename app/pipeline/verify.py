@@ -18,9 +18,8 @@ from sqlalchemy import Connection
 from app.db import seals
 from app.domain import receipt_rows, sealing
 from app.domain.calendar import BUSINESS_ZONE
+from app.domain.reception import LANES, QUALITIES
 
-LANES = ("live", "backfill", "http")
-QUALITIES = ("good", "uncertain", "bad")
 NAMED_READINGS = 20  # of one receipt; how many more there are is said
 LAST_NUMBER = 2**62
 _NO_READINGS = hashlib.sha256(b"").digest()

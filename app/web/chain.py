@@ -9,11 +9,10 @@ from fastapi import Path as PathParameter
 from app.domain import grid
 from app.domain.calendar import BUSINESS_ZONE, month_of, next_month
 from app.domain.faults import titled
+from app.domain.reception import LANES
 from app.errors import NotFound
 from app.pipeline import explain
 from app.web.pages import Id, Now, render, sign_in_form, visit
-
-LANES = ("live", "backfill", "http")
 
 router = APIRouter(include_in_schema=False)
 Month = Annotated[str, PathParameter(pattern=r"^2\d{3}-(0[1-9]|1[0-2])$")]

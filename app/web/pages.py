@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import Connection
 
 from app.db import access, findings, inbox
-from app.db.access import Caller
+from app.db.access import KEY_COOKIE, MAY_ACKNOWLEDGE, OF_REGIONS, Caller
 from app.db.figures import energy, enterprises, ratios, targets, totals
 from app.db.scope import Scope
 from app.domain.calendar import business_day
@@ -24,13 +24,9 @@ from app.errors import NotFound, Problem
 from app.pipeline import positions
 from app.web import drawings, words
 
-KEY_COOKIE = "nenghao_key"
 LANGUAGE_COOKIE = "nenghao_language"
 SESSION_S = 12 * 3600
 LINES_SHOWN, ALERTS_SHOWN, DAYS_SHOWN = 500, 50, 14
-MAY_ACKNOWLEDGE = ("operator", "regulator", "official")
-# Whoever sees a region's progress; an enterprise has no part in it.
-OF_REGIONS = ("operator", "regulator", "official")
 TARGETS = ("city_energy_intensity", "industrial_va_energy_intensity")
 MAX_ID = 2**63 - 1
 STATIC = Path(__file__).parent / "static"
@@ -201,12 +197,12 @@ def get_enterprise(request: Request, enterprise_id: Id, now: Now) -> Response:
         scope, today = seen.caller.scope, business_day(seen.now)
         found = enterprises.enterprise(connection, scope, enterprise_id)
         days = [today - timedelta(days=back) for back in reversed(range(DAYS_SHOWN))]
-        kgce = energy.last_days(connection, enterprise_id, days[0], today + timedelta(days=1))
+        kgce = energy.kgce_of_days(connection, enterprise_id, days[0], today + timedelta(days=1))
         return render(
             "enterprise.html",
             seen,
             enterprise=found,
-            totals=enterprises.energy_of_month(connection, enterprise_id, today),
+            totals=totals.energy_of_months(connection, Scope(enterprise_id=enterprise_id), today),
             lines=ratios.latest_ratios(connection, scope, limit=LINES_SHOWN, enterprise_id=enterprise_id),
             alerts=inbox.list_alerts(
                 connection, scope, limit=ALERTS_SHOWN, states=["open", "acknowledged"], enterprise_id=enterprise_id

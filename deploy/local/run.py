@@ -90,7 +90,6 @@ def _environment(place: Place, servers: LocalServers) -> dict[str, str]:
         "NENGHAO_BROKER_PORT": str(servers.broker.port),
         "NENGHAO_BROKER_ADMIN_USER": user,
         "NENGHAO_BROKER_ADMIN_PASSWORD": password,
-        "NENGHAO_API_PORT": str(place.ports["api"]),
         "NENGHAO_PUBLIC_URL": place.address,
         "NENGHAO_INGEST_PASSWORD": secret(place.folder, "ingest"),
         "NENGHAO_WORKER_METRICS_PORT": str(place.ports["worker-metrics"]),

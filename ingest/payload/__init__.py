@@ -7,12 +7,12 @@ values takes one index. A fault of the whole message has no index. Items are jud
 good ones with them.
 """
 
+from app.domain.reception import LANES
 from ingest.payload.decoding import decode, decode_state, digest
 from ingest.payload.excerpts import excerpts
 from ingest.payload.instants import instant_at, instant_us
 from ingest.payload.messages import (
     EPOCH_PATTERN,
-    LANES,
     MAX_BYTES,
     MAX_READINGS,
     REASONS,

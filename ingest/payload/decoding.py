@@ -14,7 +14,7 @@ from ingest.payload.messages import (
     MAX_REV,
     MAX_SEQ,
     MAX_STEP_S,
-    QUALITIES,
+    QUALITY_NUMBERS,
     Fault,
     Gone,
     Message,
@@ -179,7 +179,7 @@ def _take_items(message: Message, items: list[Any], zone: tzinfo) -> None:
                 or not 0 <= rev <= MAX_REV
             ):
                 raise ValueError  # noqa: TRY301 - one way out for all that is unusual
-            quality = QUALITIES[item.get("quality", "good")]
+            quality = QUALITY_NUMBERS[item.get("quality", "good")]
             append((code, instant_us(item["ts"], zone), number, quality, rev, index))
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError):
             message.faults.append(_item_fault(item, index, zone))
@@ -206,7 +206,7 @@ def _what_is_wrong(item: dict[str, Any], value: Any, ts: Any, zone: tzinfo) -> t
     if not _is_finite(value):
         return "non_finite", "value is beyond the numbers"
     quality, rev = item.get("quality", "good"), item.get("rev", 0)
-    if not isinstance(quality, str) or quality not in QUALITIES:
+    if not isinstance(quality, str) or quality not in QUALITY_NUMBERS:
         return "invalid_item", "quality must be good, uncertain or bad"
     if type(rev) is not int or not 0 <= rev <= MAX_REV:
         return "invalid_item", f"rev must be a whole number from 0 to {MAX_REV}"
@@ -239,7 +239,7 @@ def _take_series(message: Message, series: Any, first_index: int, zone: tzinfo) 
         message.faults.append(_fault(first_index, wrong, series))
         return
     code, start_us, step_us = series["point"], instant_us(series["start"], zone), series["step_s"] * 1_000_000
-    quality, rev = QUALITIES[series.get("quality", "good")], series.get("rev", 0)
+    quality, rev = QUALITY_NUMBERS[series.get("quality", "good")], series.get("rev", 0)
     for position, value in enumerate(series["values"]):
         if value is None:
             continue

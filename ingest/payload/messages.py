@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from app.domain.reception import LANES, QUALITIES
+
 MAX_BYTES = 256 * 1024
 MAX_READINGS = 10_000
 MAX_SEQ = 2**53
@@ -14,9 +16,7 @@ MAX_REV = 999_999  # ranks from 1,000,000 belong to edits
 MAX_STEP_S = 31 * 86_400
 MAX_REJECTED_IN_ACK = 1000  # an ack must fit into a packet too; `rejected_total` then gives the full number
 EPOCH_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-LANES = ("live", "backfill", "http")
-QUALITIES = {"good": 0, "uncertain": 1, "bad": 2}
-QUALITY_NAMES = tuple(QUALITIES)
+QUALITY_NUMBERS = {name: number for number, name in enumerate(QUALITIES)}
 REASONS = (
     *("malformed_json", "invalid_message", "unknown_gateway", "gateway_disabled", "unknown_point"),
     *("invalid_item", "non_finite", "bad_timestamp", "before_installation", "in_future"),

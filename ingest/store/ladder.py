@@ -164,7 +164,10 @@ class Store:
         committed_at = datetime.now(UTC)
         for prepared in batch:
             try:
-                write_carefully(self.connection(), [prepared], committed_at)
+                try:
+                    write_carefully(self.connection(), [prepared], committed_at)
+                except errors.UniqueViolation:  # another process stored it meanwhile: now it is known
+                    write_carefully(self.connection(), [prepared], committed_at)
             except DATA_ERRORS as error:
                 prepared.refuse("storage_error", error.diag.message_primary or str(error))
                 write_carefully(self.connection(), [prepared], committed_at)

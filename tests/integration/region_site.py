@@ -43,6 +43,11 @@ class Region:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def refused(self, path: str, who: str = "operator", **query: object) -> dict[str, object]:
+        answer = self.client.get(f"/api/v1{path}", params=query, headers=self._headers(who))
+        assert answer.status_code == 422, answer.text
+        return dict(answer.json())
+
     def csv(self, path: str, who: str = "operator", **query: object) -> list[str]:
         answer = self.client.get(f"/api/v1{path}", params={**query, "format": "csv"}, headers=self._headers(who))
         assert answer.status_code == 200, answer.text

@@ -7,15 +7,14 @@ from datetime import date, timedelta
 import pytest
 from sqlalchemy import text
 
-from app.db import deliveries, stale
-from app.domain import calendar, webhook
-from app.pipeline import account, alert, benchmark
+from app.db import stale
+from app.domain import calendar
+from app.pipeline import account, benchmark
 from app.settings import Settings
 from tests.integration import accounting_city as city
+from tests.integration.alert_site import NOW, alerts, endpoint, judge, payloads, table
 
 OCT = date(2026, 10, 1)
-NOW = city.NOVEMBER_5
-SECRET = webhook.write_secret(bytes(32))
 
 
 @pytest.fixture
@@ -28,35 +27,6 @@ def plant(engine):
     city.load_reference(engine)
     with engine.begin() as connection:
         return city.add_plant(connection)
-
-
-def judge(engine, settings, now=NOW, line_id=None):
-    if line_id is not None:
-        with engine.begin() as connection:
-            stale.mark(connection, "alert", line_id, NOW, NOW + timedelta(1), cause="clock")
-    while alert.judge_line(engine, now, settings):
-        pass
-
-
-def table(engine, sql):
-    with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(text(sql)).mappings()]
-
-
-def alerts(engine):
-    return table(engine, "SELECT a.*, r.kind FROM alert a JOIN rule r ON r.id = a.rule_id ORDER BY a.id")
-
-
-def payloads(engine):
-    return [json.loads(row["payload"]) for row in table(engine, "SELECT payload FROM event ORDER BY occurred_at, id")]
-
-
-def endpoint(engine, name, district_code=None, kinds=("alert.*",)):
-    with engine.begin() as connection:
-        return deliveries.add_endpoint(
-            connection, name=name, url="https://receiver.example/", secret=SECRET, district_code=district_code,
-            kinds=kinds,
-        )  # fmt: skip
 
 
 def test_a_line_over_its_baseline_opens_one_alert_and_tells_those_it_concerns(engine, settings, plant):
@@ -94,6 +64,21 @@ def test_a_line_over_its_baseline_opens_one_alert_and_tells_those_it_concerns(en
         "measured_share": "1.0000", "estimated_share": "0.0000", "missing_share": "0.0000",
         "url": f"https://energy.example/enterprises/{plant.enterprise_id}",
     }  # fmt: skip
+
+
+def test_the_district_of_today_is_told_not_that_of_a_move_to_come(engine, settings, plant):
+    here, _ = endpoint(engine, "dongli", "120110"), endpoint(engine, "heping", "120101")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE enterprise_assignment SET to_on = '2199-01-01'"))
+        connection.execute(
+            text(
+                "INSERT INTO enterprise_assignment (enterprise_id, from_on, district_code, industry_code)"
+                " SELECT enterprise_id, '2199-01-01', '120101', industry_code FROM enterprise_assignment"
+            )
+        )
+    city.over_baseline(engine, plant, "170")
+    judge(engine, settings)
+    assert [row["endpoint_id"] for row in table(engine, "SELECT endpoint_id FROM delivery")] == [here]
 
 
 def test_the_same_matter_is_told_once_and_extended_by_the_next_month(engine, settings, plant):
@@ -169,6 +154,18 @@ def test_a_figure_that_is_gone_resolves_it(engine, settings, plant):
         "basis_withdrawn", None, "no_output"
     )  # fmt: skip
     assert "已无可判定的指标值。原告警" in resolved["data"]["text_zh"]
+
+
+def test_who_was_told_of_a_matter_is_told_of_its_end_though_the_enterprise_moved(engine, settings, plant):
+    here, _ = endpoint(engine, "dongli", "120110"), endpoint(engine, "heping", "120101")
+    city.over_baseline(engine, plant, "170")
+    judge(engine, settings)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE enterprise_assignment SET district_code = '120101'"))
+        connection.execute(text("UPDATE rule SET is_enabled = false"))
+    judge(engine, settings, line_id=plant.line_id)
+    told = table(engine, "SELECT v.kind, d.endpoint_id FROM delivery d JOIN event v ON v.id = d.event_id ORDER BY d.id")
+    assert [(row["kind"], row["endpoint_id"]) for row in told] == [("alert.opened", here), ("alert.resolved", here)]
 
 
 def test_an_acknowledged_alert_is_not_told_again_and_still_resolves(engine, settings, plant):
@@ -283,116 +280,3 @@ def test_two_workers_never_open_two(engine, settings):
             future.result()
     assert sorted(row["subject_id"] for row in alerts(engine)) == [each.line_id for each in plants]
     assert len(payloads(engine)) == len(plants)
-
-
-# Silence of gateways
-
-
-def heard(engine, plants, at):
-    with engine.begin() as connection:
-        for each in plants:
-            connection.execute(
-                text(
-                    "INSERT INTO gateway_state (gateway_id, is_online, seen_at, last_commit_at)"
-                    " VALUES (:g, true, :at, :at) ON CONFLICT (gateway_id)"
-                    " DO UPDATE SET seen_at = excluded.seen_at, last_commit_at = excluded.last_commit_at"
-                ),
-                {"g": each.gateway_id, "at": at},
-            )
-
-
-def look(engine, settings, now):
-    return alert.look_for_silence(engine, now, settings)
-
-
-@pytest.fixture
-def fleet(engine, settings):
-    city.load_reference(engine)
-    with engine.begin() as connection:
-        plants = [city.add_plant(connection, number) for number in range(1, 13)]
-    heard(engine, plants, NOW)
-    return plants
-
-
-def test_a_silent_gateway_is_told_after_it_was_confirmed_and_resolved_when_it_speaks(engine, settings, fleet):
-    endpoint(engine, "city")
-    silent, others = fleet[0], fleet[1:]
-    at = NOW + timedelta(seconds=31)
-    heard(engine, others, at)
-    assert look(engine, settings, at) == 1
-    assert [(row["state"], row["subject_id"]) for row in alerts(engine)] == [("pending", silent.gateway_id)]
-    later = at + timedelta(seconds=21)
-    heard(engine, others, later)
-    assert look(engine, settings, later) == 1
-    assert look(engine, settings, later) == 0
-    (body,) = payloads(engine)
-    assert body["data"]["gateway"] == {"code": "gw-001"}
-    assert body["data"]["last_heard_at"] == "2026-11-05T08:00:00+08:00"
-    assert "端设备gw-001失联" in body["data"]["text_zh"]
-    heard(engine, [silent], later)
-    assert look(engine, settings, later + timedelta(seconds=1)) == 1
-    assert [row["state"] for row in alerts(engine)] == ["resolved"]
-    told = payloads(engine)[-1]["data"]
-    assert (told["last_heard_at"], told["resolution"]) == (
-        "2026-11-05T08:00:00+08:00",
-        {"reason": "no_longer_in_breach", "present": {"last_heard_at": "2026-11-05T08:00:52+08:00"}},
-    )
-    assert "端设备gw-001恢复通信。最后一次通信2026-11-05T08:00:52+08:00。" in told["text_zh"]
-    assert [row["kind"] for row in table(engine, "SELECT kind FROM event ORDER BY occurred_at")] == [
-        "alert.opened",
-        "alert.resolved",
-    ]
-    assert len(table(engine, "SELECT 1 FROM delivery")) == 2
-
-
-def test_the_whole_ingest_being_down_opens_nothing(engine, settings, fleet):
-    for minutes in (1, 5, 60):
-        assert look(engine, settings, NOW + timedelta(minutes=minutes)) == 0
-    back = NOW + timedelta(minutes=61)
-    heard(engine, fleet[:5], back)  # the first ones are back, most are still reconnecting
-    assert look(engine, settings, back) == 0
-    heard(engine, fleet[5:11], back)
-    assert look(engine, settings, back) == 1  # the one that stays away
-    assert [row["subject_id"] for row in alerts(engine)] == [fleet[11].gateway_id]
-
-
-def test_a_gateway_never_heard_counts_from_its_registration(engine, settings, fleet):
-    registered = NOW + timedelta(hours=1)
-    with engine.begin() as connection:
-        city.add_plant(connection, 99, registered_at=registered)
-    heard(engine, fleet, registered + timedelta(minutes=10))
-    assert look(engine, settings, registered + timedelta(seconds=30)) == 0
-    assert look(engine, settings, registered + timedelta(seconds=31)) == 1
-    assert alerts(engine)[0]["facts"]["last_heard_at"] is None
-
-
-def test_a_gateway_taken_out_of_service_ends_its_alert(engine, settings, fleet):
-    at = NOW + timedelta(minutes=2)
-    heard(engine, fleet[1:], at + timedelta(minutes=5))
-    look(engine, settings, at)
-    look(engine, settings, at + timedelta(seconds=30))
-    assert [row["state"] for row in alerts(engine)] == ["open"]
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE gateway SET is_enabled = false WHERE code = 'gw-001'"))
-    look(engine, settings, at + timedelta(seconds=40))
-    assert [(row["state"], row["reason"]) for row in alerts(engine)] == [("resolved", "basis_withdrawn")]
-
-
-def test_two_workers_look_for_silence_and_open_one(engine, settings, fleet):
-    at = NOW + timedelta(minutes=2)
-    heard(engine, fleet[3:], at + timedelta(minutes=5))
-    for moment in (at, at + timedelta(seconds=30)):
-        with ThreadPoolExecutor(2) as pool:
-            done = [pool.submit(look, engine, settings, moment) for _ in range(2)]
-            assert sum(future.result() for future in done) == 3
-    assert len(alerts(engine)) == 3
-    assert len(payloads(engine)) == 3
-
-
-def test_the_stage_looks_at_silence_at_most_every_ten_seconds(engine, settings, fleet):
-    at = NOW + timedelta(minutes=2)
-    heard(engine, fleet[1:], at + timedelta(minutes=5))
-    assert alert.run(engine, at, settings) == 1
-    assert alert.run(engine, at + timedelta(seconds=9.9), settings) == 0
-    heard(engine, fleet[:1], at)
-    assert alert.run(engine, at + timedelta(seconds=10), settings) == 1

@@ -3,12 +3,14 @@
 import csv
 import io
 import time
+from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import Engine, text
 
+from app.api.access import now as api_now
 from app.api.usage import Usage
-from tests.integration.api_site import SEPTEMBER, Site, build
+from tests.integration.api_site import NOW, SEPTEMBER, Site, build
 
 
 @pytest.fixture
@@ -72,7 +74,12 @@ def test_districts_sum_to_the_city(site: Site) -> None:
     assert summary["energy_last_month"]["equivalent_tce"] == "333.333"
     assert sum(d["enterprises"] for d in districts.values()) == summary["enterprises"] == 2
     assert summary["lines_by_status"] == {"at_benchmark": 0, "between": 0, "below_baseline": 2, "unknown": 0}
-    assert (summary["gateways"], summary["gateways_online"], summary["readings_today"], summary["alerts_open"]) == (
+    assert (
+        summary["gateways"],
+        summary["gateways_online"],
+        summary["windows_received_today"],
+        summary["alerts_open"],
+    ) == (
         2,
         2,
         180,
@@ -80,24 +87,39 @@ def test_districts_sum_to_the_city(site: Site) -> None:
     )
 
 
-def test_an_enterprise_that_moved_keeps_its_past_where_it_was(site: Site) -> None:
+def move(site: Site, on: date) -> None:
+    """The first enterprise moves to the second one's district."""
+    parameters = {"e": site.a.enterprise_id, "on": on}
     with site.engine.begin() as connection:
-        connection.execute(
-            text("UPDATE enterprise_assignment SET to_on = '2026-10-02' WHERE enterprise_id = :e"),
-            {"e": site.a.enterprise_id},
-        )
+        connection.execute(text("UPDATE enterprise_assignment SET to_on = :on WHERE enterprise_id = :e"), parameters)
         connection.execute(
             text(
                 "INSERT INTO enterprise_assignment (enterprise_id, from_on, district_code, industry_code)"
-                " VALUES (:e, '2026-10-02', '120119', '3011')"
+                " VALUES (:e, :on, '120119', '3011')"
             ),
-            {"e": site.a.enterprise_id},
+            parameters,
         )
+
+
+def test_an_enterprise_that_moved_keeps_its_past_where_it_was(site: Site) -> None:
+    move(site, date(2026, 10, 2))
     districts = {d["code"]: d for d in site.client("regulator").get("/api/v1/districts").json()}
     assert districts["120110"]["energy_last_month"]["equivalent_tce"] == "111.111"
     assert districts["120119"]["energy_this_month"]["equivalent_tce"] == "333.311"
     assert site.client("official-a").get(f"/api/v1/enterprises/{site.a.enterprise_id}").status_code == 404
     assert site.client("official-b").get(f"/api/v1/enterprises/{site.a.enterprise_id}").status_code == 200
+
+
+def test_an_enterprise_that_will_move_stays_where_it_is_until_that_day(site: Site) -> None:
+    move(site, date(2026, 10, 16))
+    path = f"/api/v1/enterprises/{site.a.enterprise_id}"
+    answer = site.client("official-a").get(path)
+    assert (answer.status_code, answer.json()["district_code"]) == (200, "120110")
+    assert site.client("official-b").get(path).status_code == 404
+    site.app.dependency_overrides[api_now] = lambda: NOW + timedelta(days=1)
+    assert site.client("official-a").get(path).status_code == 404
+    answer = site.client("official-b").get(path)
+    assert (answer.status_code, answer.json()["district_code"]) == (200, "120119")
 
 
 def test_a_ratio_cites_its_level_and_says_what_was_measured(site: Site) -> None:
@@ -219,6 +241,42 @@ def test_an_alert_is_acknowledged_once_and_the_audit_tells(site: Site) -> None:
     assert (entry["action"], entry["subject"], entry["detail"]) == (
         "alert.acknowledge", f"alert/{site.a.alert_id}", {"note": "已联系"},
     )  # fmt: skip
+
+
+def test_an_alert_that_is_still_held_back_is_not_acknowledged(site: Site) -> None:
+    """Acknowledged, it would never be told: nobody else would hear of the matter."""
+    with site.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE alert SET state = 'pending', opened_at = NULL WHERE id = :id"), {"id": site.a.alert_id}
+        )
+    answer = site.client("official-a").post(f"/api/v1/alerts/{site.a.alert_id}/acknowledge", json={"note": "seen"})
+    assert (answer.status_code, "not open yet" in answer.json()["detail"]) == (409, True)
+    assert site.client("operator").get(f"/api/v1/alerts/{site.a.alert_id}").json()["state"] == "pending"
+
+
+def test_receipts_are_listed_by_commit_whatever_ids_their_writers_drew(site: Site) -> None:
+    """Each writer draws a thousand ids ahead, so that those of two writers are no order in time."""
+    with site.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO receipt (id, gateway_id, epoch, lane, seq, message_digest, rows_digest, accepted,"
+                " duplicate, disputed, received_at, committed_at)"
+                " SELECT m.id, g.id, 'e1', 0, m.seq, '', '', 1, 0, 0, m.at, m.at"
+                " FROM gateway g, (VALUES (5001, 8, CAST(:now AS timestamptz) + interval '1 minute'),"
+                " (4001, 9, :now + interval '2 minutes'), (5002, 10, :now + interval '2 minutes'),"
+                " (4002, 11, :now + interval '3 minutes')) AS m (id, seq, at) WHERE g.code = :gateway"
+            ),
+            {"now": NOW, "gateway": site.a.gateway_code},
+        )
+    seqs, cursor = [], None
+    while True:
+        params = {"gateway": site.a.gateway_code, "limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = site.client("operator").get("/api/v1/receipts", params=params).json()
+        seqs += [row["seq"] for row in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seqs == [11, 10, 9, 8, 7]
 
 
 def test_a_test_notice_takes_the_way_of_every_notice(site: Site) -> None:

@@ -51,6 +51,12 @@ def test_example_7_1(region: Region) -> None:
     assert row["factor_sets"] == ["set"]
 
 
+def test_a_day_that_is_not_over_is_no_day_to_count_through(region: Region) -> None:
+    enter(region, budget(add_works(region, 1), budget_tce="25000"))
+    assert len(use(region, through="2026-06-30")) == 1
+    assert "not over yet" in str(region.refused("/budgets", through="2026-07-01")["detail"])
+
+
 def test_feedstock_and_new_renewables_do_not_use_a_budget_up(region: Region) -> None:
     works = add_works(region, 1)
     enter(region, budget(works, budget_tce="25000"))

@@ -3,7 +3,6 @@
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,37 +11,23 @@ import yaml
 from sqlalchemy import Engine, text
 
 from app import broker as accounts
-from app import cli, settings
+from app import settings
 from app.db import access
 from app.domain.calendar import business_day
 from app.domain.credit_code import with_check_digit
 from deploy.local.broker import Broker
+from tests.conftest import Nenghao
 
 USCC = with_check_digit("91120000MA0000001")
-Nenghao = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def nenghao(
-    database_url: str, broker: Broker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Nenghao]:
-    """Run a command against this test's servers: exit status, standard output, standard error."""
+@pytest.fixture(autouse=True)
+def address_of_broker(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands find this run's broker."""
     user, password = broker.admin_credentials
-    monkeypatch.setenv("NENGHAO_DATABASE_URL", database_url)
     monkeypatch.setenv("NENGHAO_BROKER_PORT", str(broker.port))
     monkeypatch.setenv("NENGHAO_BROKER_ADMIN_USER", user)
     monkeypatch.setenv("NENGHAO_BROKER_ADMIN_PASSWORD", password)
-    settings.load.cache_clear()
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["nenghao", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    yield run
-    settings.load.cache_clear()
 
 
 @pytest.fixture

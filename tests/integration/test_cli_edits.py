@@ -1,17 +1,15 @@
 """`nenghao edits`: what an operator types, what is printed and written; a file comes in as a whole or not at all."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app import cli, settings
 from ingest.store import Store
+from tests.conftest import Nenghao
 from tests.integration import ingest_site
 from tests.integration.ingest_site import Site, reading
 
-Nenghao = Callable[..., tuple[int, str, str]]
 AT, LATER = "2026-03-01T08:00:00+08:00", "2026-03-01T08:15:00"  # the first two quarter hours, the second without a zone
 WHY = ("--reason", "misread")
 
@@ -25,23 +23,6 @@ def site(database_url: str) -> Site:
     store.commit([ingest_site.arrival("gw-one", 1, [reading(1, 2.5)])])
     store.close()
     return made
-
-
-@pytest.fixture
-def nenghao(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Nenghao]:
-    """Run a command; exit status, standard output, standard error."""
-    monkeypatch.setenv("NENGHAO_DATABASE_URL", site.url)
-    settings.load.cache_clear()
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["nenghao", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    yield run
-    settings.load.cache_clear()
 
 
 def edits_of(site: Site) -> list[tuple[Any, ...]]:

@@ -1,45 +1,29 @@
 """`nenghao events` and `nenghao calendar`: what an operator types, what is printed and written."""
 
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
-from app import cli, settings
 from app.domain.credit_code import with_check_digit
+from tests.conftest import Nenghao
 from tests.integration import accounting_city as city
 from tests.integration import rollup_site as site
 
-Nenghao = Callable[..., tuple[int, str, str]]
 AT = "2026-03-12T10:00:00"
 
 
-@pytest.fixture
-def nenghao(
-    engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Nenghao]:
-    """Run a command on a plant with one meter; exit status, standard output, standard error."""
+@pytest.fixture(autouse=True)
+def plant(engine: Engine) -> None:
+    """A plant with one meter."""
     city.load_reference(engine)
     with engine.begin() as connection:
-        plant = city.add_plant(connection)
+        made = city.add_plant(connection)
         uscc = with_check_digit("91120000MA0000001")
         connection.execute(text("UPDATE enterprise SET uscc = :u"), {"u": uscc})
-        city.add_point(connection, plant, "E001")
+        city.add_point(connection, made, "E001")
         connection.execute(text("UPDATE point SET signal = 'register'"))
-    monkeypatch.setenv("NENGHAO_DATABASE_URL", database_url)
-    settings.load.cache_clear()
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["nenghao", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    yield run
-    settings.load.cache_clear()
 
 
 def test_each_kind_of_event(nenghao: Nenghao, engine: Engine) -> None:

@@ -1,6 +1,6 @@
 """`nenghao verify` and `drop-readings` from the shell: what they print and how they end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,31 +8,11 @@ import pytest
 import structlog
 from sqlalchemy import Engine
 
-from app import cli, settings, telemetry
+from app import telemetry
 from app.pipeline import seal
 from ingest.store import Store
+from tests.conftest import Nenghao
 from tests.integration.ingest_site import Site, arrival, build_site, reading
-
-Nenghao = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def nenghao(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Nenghao]:
-    """Run a command against this test's database: exit status, standard output, standard error."""
-    monkeypatch.setenv("NENGHAO_DATABASE_URL", database_url)
-    settings.load.cache_clear()
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["nenghao", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    yield run
-    settings.load.cache_clear()
 
 
 @pytest.fixture

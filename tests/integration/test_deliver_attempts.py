@@ -16,7 +16,6 @@ from sqlalchemy import text
 from app.db import deliveries
 from app.db.scope import Scope
 from app.domain import webhook
-from app.domain.webhook import Outcome
 from app.errors import Conflict, Invalid, NotFound
 from app.pipeline import deliver
 from app.settings import Settings
@@ -98,7 +97,7 @@ def event(engine, now, count=1):
     with engine.begin() as connection:
         for _ in range(count):
             deliveries.write_event(
-                connection, event_id=deliveries.new_event_id(), kind="alert.opened", alert_id=None,
+                connection, kind="alert.opened", alert_id=None,
                 district_code=None, enterprise_id=None, payload=PAYLOAD, now=now,
             )  # fmt: skip
 
@@ -270,7 +269,7 @@ def test_a_crash_after_the_post_sends_again_with_the_same_id(engine, settings, r
     assert (row["state"], row["attempts"]) == ("delivered", 2)
     assert receiver.received[0][1]["webhook-id"] == leased.event_id
     with engine.begin() as connection:  # its late failure changes nothing any more
-        step = webhook.NextStep(Outcome.RETRY, "late", start)
+        step = webhook.NextStep(webhook.Outcome.RETRY, "late", start)
         deliveries.record(connection, leased, step, None, start)
     assert rows(engine)[0]["state"] == "delivered"
 
@@ -335,20 +334,20 @@ def test_a_receiver_that_is_not_there(engine, settings):
     assert "Connect" in row["last_error"]
 
 
-# The test button
-
-
 def test_the_test_button_takes_the_same_road(engine, settings, receiver):
     good = endpoint(engine, receiver.url(), "good")
     blocked = endpoint(engine, "http://10.1.2.3/", "blocked")
-    assert deliver.test(engine, good, now(), settings).outcome is Outcome.DELIVERED
+    with engine.begin() as connection:
+        tests = [deliveries.write_test(connection, endpoint_id, now())[0] for endpoint_id in (good, blocked)]
+        with pytest.raises(NotFound):
+            deliveries.write_test(connection, 999, now())
+    assert attempt(engine, settings, now()) == 2
     ((_, headers, body),) = receiver.received
     standardwebhooks.Webhook(SECRET).verify(body, headers)
     assert json.loads(body)["type"] == "endpoint.test"
-    step = deliver.test(engine, blocked, now(), settings)
-    assert (step.outcome, "not public" in step.error) == (Outcome.RETRY, True)
-    with pytest.raises(NotFound):
-        deliver.test(engine, 999, now(), settings)
+    held, delivered = rows(engine)
+    assert [delivered["id"], held["id"]] == tests
+    assert (delivered["state"], held["state"], "not public" in held["last_error"]) == ("delivered", "pending", True)
 
 
 # What operators enter

@@ -83,7 +83,7 @@ def _notify(engine: Engine, name: str, url: str) -> None:
     with engine.begin() as connection:
         deliveries.add_endpoint(connection, name=name, url=url, secret=SECRET)
         deliveries.write_event(
-            connection, event_id=deliveries.new_event_id(), kind="alert.opened", alert_id=None, district_code=None,
+            connection, kind="alert.opened", alert_id=None, district_code=None,
             enterprise_id=None, payload="{}", now=datetime.now(UTC),
         )  # fmt: skip
 

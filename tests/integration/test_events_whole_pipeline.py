@@ -25,7 +25,7 @@ from app.domain.credit_code import with_check_digit
 from app.main import create_app
 from app.pipeline import explain
 from app.settings import Settings
-from app.worker import Worker
+from app.worker import Worker, clock_steps
 from tests.integration import accounting_city as city
 from tests.integration import rollup_site as site
 
@@ -71,7 +71,7 @@ class Works:
         self.now = now
         chain = worker_module.stages(self.engine, self.settings)
         del chain["deliver"]
-        worker = Worker(self.engine, 0.01, chain, clock=lambda: now)
+        worker = Worker(self.engine, 0.01, chain, clock_steps(self.engine, self.settings), clock=lambda: now)
         while worker.turn():
             pass
         assert self.rows("SELECT stage, subject_id FROM stale") == []

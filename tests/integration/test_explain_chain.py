@@ -1,7 +1,6 @@
 """The chain of a hard day, by the pure rules, over HTTP and at the shell: every figure of every table derived again."""
 
 import json
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,13 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
-from app import cli, settings
 from app.api import access
 from app.db.access import create_key
 from app.db.scope import CITY
 from app.main import create_app
 from app.pipeline import explain
 from app.settings import Settings
+from tests.conftest import Nenghao
 from tests.integration import explained_city as day
 from tests.integration.explained_city import DAY, MONTH, NOW, Explained
 
@@ -105,6 +104,18 @@ def test_a_ratio_over_output_days_lists_their_energy_and_every_revision_of_the_o
     ]  # fmt: skip
     energy = sum(part["sign"] * part["equivalent_kgce"] for part in found["parts"])
     assert (found["derived"]["energy"], found["derived"]["actual"]) == (energy, energy / 50)
+
+
+def test_a_day_that_a_meter_was_put_right_is_no_output_in_the_chain_either(engine: Engine, made: Explained) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE point_assignment SET line_id = :line, output_kind = 'production' WHERE point_id = :p"),
+            {"line": made.plant.line_id, "p": made.power_id},
+        )
+        asked = (connection, CITY, made.plant.line_id, MONTH, NOW)
+        assert [row["start"] for row in explain.ratio(*asked)["metered_outputs"]] == [DAY]
+        connection.execute(text("UPDATE usage_day SET quantity = -1 WHERE point_id = :p"), {"p": made.power_id})
+        assert explain.ratio(*asked)["metered_outputs"] == []
 
 
 def test_measured_heating_values_are_in_the_chain(engine: Engine, client: TestClient, made: Explained) -> None:
@@ -207,46 +218,25 @@ def test_a_ratio_is_of_a_month(client: TestClient, made: Explained) -> None:
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid")
 
 
-Nenghao = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def nenghao(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Nenghao]:
-    monkeypatch.setenv("NENGHAO_DATABASE_URL", database_url)
-    settings.load.cache_clear()
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["nenghao", "explain", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    yield run
-    settings.load.cache_clear()
-
-
 def test_the_shell_shows_the_chain_in_both_languages(engine: Engine, nenghao: Nenghao, made: Explained) -> None:
-    status, english, _ = nenghao("usage", "gw-001/E001", str(DAY), "--language", "en")
+    status, english, _ = nenghao("explain", "usage", "gw-001/E001", str(DAY), "--language", "en")
     assert status == 0
     for piece in (
         "they agree", "S1: multiplier 80, digits 6", "148.5", "kiln, in", "estimated",
         "operator, read from the meter, photo 17", "gw-001 e1 live 3 (2026-10-10 03:01)", "disputed",
     ):  # fmt: skip
         assert piece in english
-    status, chinese, _ = nenghao("usage", "gw-001/E001", "2026-10", "--language", "zh")
+    status, chinese, _ = nenghao("explain", "usage", "gw-001/E001", "2026-10", "--language", "zh")
     assert (status, "一致" in chinese, "倍率 80" in chinese) == (0, True, True)
     status, energy, _ = nenghao(
-        "energy", f"{USCC}/kiln", "2026-10", "--carrier", "electricity", "--language", "en"
+        "explain", "energy", f"{USCC}/kiln", "2026-10", "--carrier", "electricity", "--language", "en"
     )  # fmt: skip
     assert (status, "GB/T 2589-2020" in energy, "confirmed" in energy) == (0, True, True)
-    status, ratio, _ = nenghao("ratio", f"{USCC}/kiln/kiln-1", "2026-10", "--language", "en")
+    status, ratio, _ = nenghao("explain", "ratio", f"{USCC}/kiln/kiln-1", "2026-10", "--language", "en")
     assert (status, "50 t" in ratio, "100 / 117" in ratio) == (0, True, True)
-    status, total, _ = nenghao("total", "2026-10", "--enterprise", USCC, "--language", "en")
+    status, total, _ = nenghao("explain", "total", "2026-10", "--enterprise", USCC, "--language", "en")
     assert (status, "kiln/electricity/in" in total) == (0, True)
-    status, found, _ = nenghao("usage", "gw-001/E001", str(DAY), "--json")
+    status, found, _ = nenghao("explain", "usage", "gw-001/E001", str(DAY), "--json")
     assert json.loads(found)["derived"]["quantity"] == "9640.000000"
 
 
@@ -255,13 +245,13 @@ def test_the_shell_says_when_the_table_differs_and_what_it_cannot_find(
 ) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE usage_day SET quantity = quantity + 1"))
-    status, said, _ = nenghao("usage", "gw-001/E001", str(DAY), "--language", "en")
+    status, said, _ = nenghao("explain", "usage", "gw-001/E001", str(DAY), "--language", "en")
     assert (status, "they differ in quantity" in said) == (1, True)
     for words in (
         ("usage", "gw-001/E999", "2026-10"), ("energy", f"{USCC}/mill", "2026-10", "--carrier", "heat"),
         ("ratio", f"{USCC}/kiln/none", "2026-10"), ("ratio", f"{USCC}/kiln/kiln-1", "2026-10-10"),
         ("usage", "gw-001/E001", "whenever"),
     ):  # fmt: skip
-        status, _, complaint = nenghao(*words)
+        status, _, complaint = nenghao("explain", *words)
         assert status == 1
         assert complaint.startswith("error: ")

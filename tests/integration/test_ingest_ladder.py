@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import random
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -291,3 +292,30 @@ def test_signs_of_life_are_kept(site: Site, store: Store, monkeypatch: pytest.Mo
     store.write_heard()
     rows = site.query("SELECT is_online, seen_at, last_reading_at, last_commit_at IS NOT NULL FROM gateway_state")
     assert rows == [(True, RECEIVED_AT, FIRST_AT + timedelta(minutes=45), True)]
+
+
+def test_what_another_process_stores_beside_a_bad_message_is_a_repeat_and_no_fault(site: Site, store: Store) -> None:
+    """Beside a message that the database refuses, each is written alone, and meets the other process there."""
+    site.query(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF NEW.seq = 1 THEN RAISE 'no'; END IF; RETURN NEW; END $$"
+    )
+    site.query("CREATE TRIGGER refuse BEFORE INSERT ON receipt FOR EACH ROW EXECUTE FUNCTION refuse()")
+    bad, good = arrival(GATEWAY, 1, [reading(0, 1)]), arrival(GATEWAY, 2, [reading(1, 2)])
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(site.url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute(
+            "INSERT INTO receipt (id, gateway_id, epoch, lane, seq, message_digest, rows_digest, accepted, duplicate,"
+            " disputed, received_at, committed_at) VALUES (-1, %s, 'e1', 0, 2, %s, '', 1, 0, 0, now(), now())",
+            [site.gateway_ids[GATEWAY], payload.digest(good.raw)],
+        )
+        committing = pool.submit(store.commit, [bad, good])
+        deadline = time.monotonic() + 10
+        while site.query(waiting) == [(0,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        other.commit()
+        refused, repeated = committing.result(10)
+    assert counts(refused) == (0, 0, 0, [(None, "storage_error")])
+    assert (repeated.is_repeat, counts(repeated)) == (True, (1, 0, 0, []))
+    assert site.query("SELECT seq FROM quarantine") == [(1,)]

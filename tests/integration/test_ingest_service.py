@@ -281,6 +281,26 @@ def test_broker_and_database_are_killed_while_readings_stream(
         postgres.stop()
 
 
+def test_a_last_will_that_comes_while_the_database_is_away_is_not_forgotten(
+    site: Site, broker: Broker, code: str
+) -> None:
+    """The broker says it once: forgotten, the gateway would be shown online until it is missed by its heartbeats."""
+    passwords, registry = make_accounts(site.url, broker, code), CollectorRegistry()
+    online = "SELECT is_online FROM gateway_state"
+    with (
+        psycopg.connect(site.url, autocommit=True) as other,
+        running(settings_of(site.url, broker), registry),
+        opened(code, passwords, broker) as gateway,
+    ):
+        gateway.say("state", b'{"state": "online"}')
+        eventually(lambda: site.query(online) == [(True,)])
+        other.execute("ALTER TABLE gateway_state RENAME TO away")
+        gateway.say("state", b'{"state": "offline"}')
+        eventually(lambda: registry.get_sample_value("nenghao_ingest_is_storing") == 0)
+        other.execute("ALTER TABLE away RENAME TO gateway_state")
+        eventually(lambda: site.query(online) == [(False,)])
+
+
 def test_nothing_is_acknowledged_while_the_database_is_away(site: Site, broker: Broker, code: str) -> None:
     passwords = make_accounts(site.url, broker, code)
     registry = CollectorRegistry()

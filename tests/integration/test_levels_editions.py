@@ -1,5 +1,7 @@
 """New editions of levels, limits and corrections: brought in as a whole, and what becomes of old periods."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -13,6 +15,7 @@ from app.domain import calendar
 from app.errors import Invalid
 from app.intake import levels, reference_load
 from app.main import create_app
+from app.pipeline import account, benchmark
 from app.reference import tables
 from app.settings import Settings
 from tests.integration import accounting_city as city
@@ -316,3 +319,35 @@ def test_conditions_of_a_line_correct_its_limits_from_their_month_on(
     assert [e["location"] for e in bad.json()["errors"]] == [
         "inputs[0].input_key", "inputs[1].line", "inputs[2].from_month",
     ]  # fmt: skip
+
+
+def test_a_month_that_is_judged_while_an_edition_comes_in_is_judged_by_it(engine: Engine, plant: city.Plant) -> None:
+    september = date(2026, 9, 1)
+    with engine.begin() as connection:
+        point_id = connection.execute(text("SELECT id FROM point WHERE code = 'COAL'")).scalar_one()
+        city.report(connection, plant, september, str(city.use_month(connection, point_id, september, "150")))
+    city.mark_account(engine, plant.kiln_id, *calendar.month_bounds(september))
+    while account.run(engine, LATER):
+        pass
+    with ThreadPoolExecutor(2) as pool, engine.connect() as blocker:
+        blocker.execute(text("LOCK TABLE ratio IN SHARE MODE"))  # levels can be read, figures not be written
+        judging = pool.submit(benchmark.run, engine, LATER)
+        wait_for_lock(engine)
+        importing = pool.submit(bring_in, engine, SECOND)
+        wait([importing], timeout=1)
+        blocker.rollback()
+        assert (judging.result(10), importing.result(10).inserted) == (1, 1)
+    city.settle(engine, LATER)
+    assert judged(engine)[september] == ("below_baseline", 90, 105)
+
+
+def wait_for_lock(engine: Engine) -> None:
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    deadline = time.monotonic() + 10
+    with engine.connect() as connection:
+        while connection.execute(waiting).scalar_one() == 0:
+            assert time.monotonic() < deadline
+            connection.rollback()
+            time.sleep(0.02)

@@ -212,15 +212,15 @@ def test_a_line_that_changes_is_compared_again(loaded: Engine, settings: Setting
     assert (stage, since, until) == ("benchmark", datetime(2025, 12, 31, 16, tzinfo=UTC), NOW + timedelta(days=1))
 
 
-def test_an_enterprise_that_moves_marks_its_gateways(loaded: Engine, settings: Settings) -> None:
+def test_an_enterprise_that_moves_makes_no_figure_stale(loaded: Engine, settings: Settings) -> None:
     run(loaded, settings, enterprise())
+    read_something(loaded)
     move = [
         {"from_on": "2026-01-01", "to_on": "2026-07-01"},
         {"from_on": "2026-07-01", "district_code": "120101", "industry_code": "3011"},
     ]
     run(loaded, settings, {"uscc": USCC, "assignments": move})
-    found = marks(loaded)
-    assert {(stage, point_id) for stage, _, point_id, *_ in found} == {("rollup", None)}
+    assert marks(loaded) == []
     assert rows(loaded, "SELECT district_code FROM enterprise_assignment ORDER BY from_on") == [
         ("120119",), ("120101",),
     ]  # fmt: skip

@@ -6,10 +6,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
-from app.db.access import create_key
+from app.db.access import KEY_COOKIE, create_key
 from app.main import create_app
 from app.settings import Settings
-from app.web.pages import KEY_COOKIE, present
+from app.web.pages import present
 from tests.integration import explained_city
 from tests.integration.explained_city import DAY, NOW, Explained
 

@@ -19,7 +19,7 @@ from app.db import engine as engine_module
 from app.domain import calendar, webhook
 from app.pipeline import account
 from app.settings import Settings
-from app.worker import Worker
+from app.worker import ClockStep, Worker
 from deploy.local.ports import free_port
 from tests.integration import accounting_city as city
 
@@ -33,7 +33,8 @@ def settings(database_url):
 
 
 def quick(engine, stages, now=city.NOVEMBER_5):
-    return Worker(engine, 0.01, stages, clock=lambda: now)
+    settings = Settings(database_url=engine.url.render_as_string(hide_password=False))
+    return Worker(engine, 0.01, stages, worker_module.clock_steps(engine, settings), clock=lambda: now)
 
 
 def until_idle(worker):
@@ -146,6 +147,29 @@ def test_a_stage_that_fails_without_a_subject_waits_and_the_others_go_on(engine)
     for _ in range(5):
         loop.turn()
     assert turns == {"bad": 1, "good": 5}
+
+
+def test_a_step_by_the_clock_that_fails_waits_and_the_others_go_on(engine):
+    turns = {"bad": 0, "good": 0, "daily": 0}
+
+    def step(name):
+        turns[name] += 1
+        if name == "bad":
+            raise ValueError("no fault of the database")
+        return 0
+
+    steps = {
+        "bad": ClockStep(0.0, lambda _: step("bad")),
+        "good": ClockStep(0.0, lambda _: step("good")),
+        "daily": ClockStep(float("inf"), lambda _: step("daily"), lambda day: day),
+    }
+    present = [city.NOVEMBER_5]
+    loop = Worker(engine, 0.01, {}, steps, clock=lambda: present[0])
+    for _ in range(3):
+        loop.turn()
+    present[0] += timedelta(days=1)
+    loop.turn()
+    assert turns == {"bad": 1, "good": 4, "daily": 2}
 
 
 def test_without_the_database_the_worker_waits(monkeypatch):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain import accounting, rounding
-from app.domain.accounting import Carrier, CoalFactor, EmissionFactor, EnergyItem, Flow
+from app.domain import accounting, benchmark, rounding
+from app.domain.accounting import Carrier, CoalFactor, EmissionFactor, Flow
+from app.domain.benchmark import EnergyAmount, Indicator
 
 D = Decimal
 SET = "GB/T 2589-2020"
@@ -33,46 +34,63 @@ def test_a_heating_value_must_be_positive_and_a_mean_needs_mass():
         accounting.weighted_lhv_kj([(D(0), D(21000))])
 
 
-def month(water: str = "0.2571", water_set: str = SET) -> list[EnergyItem]:
+# Every carrier in its equivalent value: comprehensive energy.
+WHOLE = Indicator("equivalent", None, feedstock_counts=True, base_per_unit=D(1))
+
+
+def amount(carrier_key: str, flow: Flow, quantity: Decimal, kgce_per_unit: str, factor_set: str = SET) -> EnergyAmount:
+    return EnergyAmount(carrier_key, "", flow, quantity, quantity * D(kgce_per_unit), None, (factor_set,))
+
+
+def month(water: str = "0.2571", water_set: str = SET) -> list[EnergyAmount]:
     return [
-        EnergyItem("electricity", Flow.IN, D(5_200_000), D("0.1229"), SET),
-        EnergyItem("natural_gas", Flow.IN, D(310_000), D("1.3300"), SET),
-        EnergyItem("raw_coal", Flow.IN, D(1_250_000), D("0.7143"), SET),
-        EnergyItem("heat", Flow.IN, D(4_200_000), D("0.03412"), SET),
-        EnergyItem("fresh_water", Flow.IN, D(36_000), D(water), water_set),
-        EnergyItem("steam", Flow.OUT, D(1_000_000), D("0.1286"), SET),
+        amount("electricity", Flow.IN, D(5_200_000), "0.1229"),
+        amount("natural_gas", Flow.IN, D(310_000), "1.3300"),
+        amount("raw_coal", Flow.IN, D(1_250_000), "0.7143"),
+        amount("heat", Flow.IN, D(4_200_000), "0.03412"),
+        amount("fresh_water", Flow.IN, D(36_000), water, water_set),
+        amount("steam", Flow.OUT, D(1_000_000), "0.1286"),
     ]
 
 
+def energy_kgce(*amounts: EnergyAmount) -> Fraction:
+    found = benchmark.indicator_energy(WHOLE, amounts)
+    assert isinstance(found, Fraction)
+    return found
+
+
 def test_month_of_example_2_1():
-    items = month()
-    each = [Fraction(item.quantity) * Fraction(item.kgce_per_unit) for item in items]
-    assert each[:5] == [D("639080.0"), D("412300.0"), D("892875.0"), D("143304.0"), D("9255.6")]
-    assert sum(each[:5]) == Fraction("2096814.6")
-    assert accounting.comprehensive_energy_kgce(items) == Fraction("1968214.6")
+    amounts = month()
+    each = [D("639080.0"), D("412300.0"), D("892875.0"), D("143304.0"), D("9255.6")]
+    assert [energy_kgce(one) for one in amounts[:5]] == each
+    assert energy_kgce(*amounts[:5]) == Fraction("2096814.6")
+    assert energy_kgce(*amounts) == Fraction("1968214.6")
 
 
 def test_month_of_example_2_1_with_the_water_value_of_2008():
     """Rules, section 12, check 2."""
-    old = accounting.comprehensive_energy_kgce(month("0.0857"))
+    old = energy_kgce(*month("0.0857"))
     assert old == Fraction("1962044.2")
-    assert accounting.comprehensive_energy_kgce(month()) - old == Fraction("6170.4")
+    assert energy_kgce(*month()) - old == Fraction("6170.4")
 
 
 def test_example_2_2():
-    electricity = EnergyItem("electricity", Flow.IN, (D(15890) - D(14250)) * 80, D("0.1229"), SET)
-    steam = EnergyItem("steam", Flow.IN, D("145.30") * 1000, D("0.1286"), SET)
+    electricity = amount("electricity", Flow.IN, (D(15890) - D(14250)) * 80, "0.1229")
+    steam = amount("steam", Flow.IN, D("145.30") * 1000, "0.1286")
     assert electricity.quantity == 131_200
-    power = accounting.comprehensive_energy_kgce([electricity])
+    power = energy_kgce(electricity)
     assert power == Fraction("16124.48")
     assert rounding.round_places(power / 1000, 2) == D("16.12")
-    heat = accounting.comprehensive_energy_kgce([steam])
+    heat = energy_kgce(steam)
     assert heat / 1000 == Fraction("18.68558")
     assert rounding.round_places(heat / 1000, 2) == D("18.69")
 
 
 def test_steam_by_enthalpy_of_example_2_3():
-    assert rounding.round_places(accounting.steam_coefficient(D("2800.0"), D("83.9")), 4) == D("0.0927")
+    heat = CoalFactor("heat", SET, "GJ", D("34.12"), "equivalent", is_recalled=False)
+    kgce_per_mj = accounting.kgce_per_canonical_unit(heat, "MJ", {"GJ": ("MJ", D(1000))})
+    assert kgce_per_mj is not None
+    assert rounding.round_places((D("2800.0") - D("83.9")) / 1000 * kgce_per_mj, 4) == D("0.0927")
 
 
 def test_signs_of_the_flows():
@@ -84,8 +102,10 @@ def test_signs_of_the_flows():
 
 
 def test_two_sets_for_one_carrier_are_refused():
+    mixed = [*month(), *month("0.0857", "GB/T 2589-2008")]
+    assert benchmark.indicator_energy(WHOLE, mixed) is benchmark.Reason.MIXED_FACTOR_SETS
     with pytest.raises(accounting.MixedFactorSets, match="fresh_water"):
-        accounting.comprehensive_energy_kgce([*month(), *month("0.0857", "GB/T 2589-2008")])
+        accounting.refuse_mixed((one.carrier_key, name) for one in mixed for name in one.factor_sets)
 
 
 FUELS = {

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from app.domain import alerting
 from app.domain.alerting import Alive, Change, MonthFigure, Observation, Reason, State, Verdict
+from app.domain.periods import previous_months
 
 NOW = datetime(2026, 11, 1, 0, 0, 5, tzinfo=UTC)
 OCT, SEP, AUG = date(2026, 10, 1), date(2026, 9, 1), date(2026, 8, 1)
 HOLD = timedelta(minutes=30)
 
 
-def breach(month=OCT):
-    return Observation(Verdict.BREACH, Reason.BREACH_FOUND, month)
+def breach(month=OCT, follows=None):
+    return Observation(Verdict.BREACH, Reason.BREACH_FOUND, month, follows or (month and previous_months(month, 1)))
 
 
 def clear(month=OCT):
@@ -56,8 +57,9 @@ WITHDRAWN = Observation(Verdict.WITHDRAWN, Reason.LEVEL_IS_RECALLED, OCT)
         (alive(State.PENDING), WITHDRAWN, HOLD, Change.DROP, Reason.CLEARED_WHILE_PENDING),
         # open
         (alive(), breach(), timedelta(0), Change.UPDATE, Reason.STILL_IN_BREACH),
-        (alive(last=SEP), breach(), timedelta(0), Change.EXTEND, Reason.NEXT_MONTH_IN_BREACH),
-        (alive(last=AUG), breach(), timedelta(0), Change.REPLACE, Reason.MONTHS_NOT_CONSECUTIVE),
+        (alive(last=SEP), breach(), timedelta(0), Change.EXTEND, Reason.NEXT_PERIOD_IN_BREACH),
+        (alive(last=AUG), breach(), timedelta(0), Change.REPLACE, Reason.NOT_CONSECUTIVE),
+        (alive(last=AUG), breach(follows=AUG), timedelta(0), Change.EXTEND, Reason.NEXT_PERIOD_IN_BREACH),
         (alive(), breach(SEP), timedelta(0), Change.UPDATE, Reason.STILL_IN_BREACH),
         (alive(last=None), breach(None), timedelta(0), Change.UPDATE, Reason.STILL_IN_BREACH),
         (alive(), clear(), timedelta(0), Change.RESOLVE, Reason.NO_LONGER_IN_BREACH),
@@ -69,7 +71,7 @@ WITHDRAWN = Observation(Verdict.WITHDRAWN, Reason.LEVEL_IS_RECALLED, OCT)
         (alive(), WITHDRAWN, timedelta(0), Change.RESOLVE, Reason.LEVEL_IS_RECALLED),
         # acknowledged is as alive as open
         (alive(State.ACKNOWLEDGED), breach(), timedelta(0), Change.UPDATE, Reason.STILL_IN_BREACH),
-        (alive(State.ACKNOWLEDGED, last=SEP), breach(), HOLD, Change.EXTEND, Reason.NEXT_MONTH_IN_BREACH),
+        (alive(State.ACKNOWLEDGED, last=SEP), breach(), HOLD, Change.EXTEND, Reason.NEXT_PERIOD_IN_BREACH),
         (alive(State.ACKNOWLEDGED), clear(), HOLD, Change.RESOLVE, Reason.NO_LONGER_IN_BREACH),
     ],
 )
@@ -88,7 +90,7 @@ def test_laws_of_decisions(before, seen, hold):
     found = alerting.decide(before, seen, NOW, hold=hold)
     if found.opens:
         assert seen.verdict is Verdict.BREACH
-    if found.resolves:  # only what officials were told of is taken back
+    if found.change in {Change.RESOLVE, Change.REPLACE}:  # only what officials were told of is taken back
         assert before is not None
         assert before.state is not State.PENDING
     if seen.verdict is Verdict.UNJUDGED:
@@ -110,6 +112,25 @@ def test_the_latest_month_with_a_value_is_judged():
         clear(OCT)
     )
     assert alerting.observe_baseline([], recalled_counts=False).verdict is Verdict.WITHDRAWN
+
+
+def test_a_breach_goes_on_over_all_that_are_in_breach_without_a_gap():
+    months = [figure(AUG), figure(SEP), figure(OCT)]  # October was judged before September had its output
+    assert alerting.observe_baseline(months, recalled_counts=False) == breach(OCT, follows=date(2026, 7, 1))
+    healed = [figure(AUG), figure(SEP, is_below_baseline=False), figure(OCT)]
+    assert alerting.observe_baseline(healed, recalled_counts=False) == breach(OCT, follows=SEP)
+    doubtful = [figure(AUG), figure(SEP, is_provisional=True), figure(OCT)]
+    assert alerting.observe_baseline(doubtful, recalled_counts=False) == breach(OCT, follows=SEP)
+
+
+def test_a_year_in_breach_after_a_year_in_breach_is_the_same_matter():
+    years = [figure(date(2026, 1, 1), months=12), figure(date(2025, 1, 1), months=12)]
+    seen = alerting.observe_baseline(years, recalled_counts=False)
+    found = alerting.decide(alive(last=date(2025, 1, 1)), seen, NOW)
+    assert (found.change, found.reason) == (Change.EXTEND, Reason.NEXT_PERIOD_IN_BREACH)
+    alone = alerting.observe_baseline(years[:1], recalled_counts=False)
+    assert alerting.decide(alive(last=date(2025, 1, 1)), alone, NOW).change is Change.EXTEND
+    assert alerting.decide(alive(last=date(2024, 1, 1)), alone, NOW).change is Change.REPLACE
 
 
 def test_bad_data_never_opens_a_violation_but_is_a_breach_of_the_data_rule():

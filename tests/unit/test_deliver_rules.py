@@ -233,7 +233,7 @@ def test_a_resolved_notice_says_why_and_what_the_figure_is_now():
         ("level_is_recalled", {"actual": "121"}, ("不据此认定违规", "no ground for a violation")),
         ("basis_withdrawn", None, ("已无可判定的指标值。原告警", "no figure to judge any more. It had been opened")),
         ("rule_disabled", {"actual": "121"}, ("规则已停用", "switched off", "2026-10 is now 121 kgce/t")),
-        ("months_not_consecutive", {"period": "2026-12"}, ("2026-12再次出现", "found again in 2026-12")),
+        ("not_consecutive", {"period": "2026-12"}, ("2026-12再次出现", "found again in 2026-12")),
         ("another_reason", None, ("another_reason",)),
     ],
 )

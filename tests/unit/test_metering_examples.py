@@ -13,8 +13,8 @@ from app.domain.metering import (
     Reason,
     Service,
     Signal,
+    is_within_load,
     judge,
-    load_limit,
     usage_hours,
     windows_in_service,
 )
@@ -84,7 +84,8 @@ def test_replaced_meter_without_an_event_gives_no_consumption_one_finding_and_no
 
 def test_load_limit_of_a_630_kva_transformer_in_a_quarter_hour() -> None:
     """Example 9.1: 157.5 kWh at full load, limit 196.875 kWh."""
-    assert load_limit(Decimal(630), Decimal(900)) == Decimal("196.875")
+    assert is_within_load(Decimal("196.875"), Decimal(630), Decimal(900))
+    assert not is_within_load(Decimal("196.876"), Decimal(630), Decimal(900))
     point = meter(rated_load=Decimal(630))
     assert total(point, register("0.125", "197")) == Decimal("196.875")
     judgement = judge(point, register("0.124", "197"))

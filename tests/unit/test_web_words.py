@@ -1,9 +1,12 @@
 """The words of the pages: both languages complete, every reason in words, numbers rounded only for show."""
 
+import importlib
+import pkgutil
 from decimal import Decimal
 
 import pytest
 
+from app import intake
 from app.domain.benchmark import Reason
 from app.domain.targets import NoFigure
 from app.web import words
@@ -23,6 +26,17 @@ def test_every_word_is_there_in_both_languages() -> None:
 def test_every_reason_is_told_in_words(reason: str) -> None:
     for language in ("zh", "en"):
         assert words.reason(str(reason), language) != str(reason)
+
+
+def test_what_made_a_revision_is_told_in_words() -> None:
+    modules = [importlib.import_module(f"app.intake.{one.name}") for one in pkgutil.iter_modules(intake.__path__)]
+    known = {module.CAUSE for module in modules if hasattr(module, "CAUSE")}
+    assert len(known) > 5
+    for cause in (*known, "reading", "month_closed", "recomputation"):
+        assert not words.cause(cause, "zh").isascii(), cause
+        assert "_" not in words.cause(cause, "en"), cause
+    assert words.cause("edit + reading", "zh") == "人工修正 + 迟到读数"
+    assert words.cause("edit + reading", "en") == "edit + late reading"
 
 
 @pytest.mark.parametrize(

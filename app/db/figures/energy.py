@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.assignments import district_on
 from app.db.figures.as_of import source
-from app.db.figures.sums import SIGNED, complete_sum, district_on, energy_sums, exact
+from app.db.figures.sums import SIGNED, complete_sum, energy_sums, exact
 from app.db.scope import Scope
 
 # grain: (table, column of the step's start, the business day by which a district owns the step)
@@ -140,7 +141,7 @@ def parts(connection: Connection, scope: Scope, question: Question) -> list[dict
     return [dict(row) for row in connection.execute(text(statement), question.parameters(scope)).mappings()]
 
 
-def last_days(connection: Connection, enterprise_id: int, start: date, end: date) -> dict[date, str | None]:
+def kgce_of_days(connection: Connection, enterprise_id: int, start: date, end: date) -> dict[date, str | None]:
     """Return the enterprise's equivalent energy in kgce of each day in [start, end) that has rows."""
     rows = connection.execute(
         text(

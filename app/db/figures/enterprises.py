@@ -1,14 +1,13 @@
 """Enterprises as the registry has them, with how they stand now."""
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import CURRENT_ASSIGNMENT, LATEST_RATIO, energy_sums, exact
-from app.db.figures.totals import previous_month
+from app.db.assignments import CURRENT_ASSIGNMENT
+from app.db.figures.sums import LATEST_RATIO, exact
 from app.db.scope import Scope
-from app.domain.calendar import month_of
 from app.errors import NotFound
 
 _COLUMNS = (
@@ -79,21 +78,6 @@ def enterprise(connection: Connection, scope: Scope, enterprise_id: int) -> dict
             detail_zh=f"您的范围内没有企业 {enterprise_id}",
         )
     return dict(row)
-
-
-def energy_of_month(connection: Connection, enterprise_id: int, today: date) -> dict[str, dict[str, Any]]:
-    """Return the enterprise's energy (tce) and CO2 (t) of this month and the last."""
-    answer = {}
-    for name, month in (("energy_this_month", month_of(today)), ("energy_last_month", previous_month(today))):
-        row = connection.execute(
-            text(
-                f"SELECT {energy_sums(scale='0.001', unit='tce', mass='t')} FROM energy_month x"
-                " JOIN process_unit u ON u.id = x.process_unit_id WHERE u.enterprise_id = :id AND x.month = :month"
-            ),
-            {"id": enterprise_id, "month": month},
-        )
-        answer[name] = dict(row.mappings().one())
-    return answer
 
 
 def process_units(connection: Connection, enterprise_id: int) -> list[dict[str, Any]]:

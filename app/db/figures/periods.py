@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.assignments import assignment_on
 from app.db.figures.as_of import source
 from app.db.figures.ratios import COLUMNS, tables
 from app.db.figures.sums import exact
@@ -56,10 +57,7 @@ class Question:
         }
 
 
-_DISTRICT = (
-    "LATERAL (SELECT a.district_code FROM enterprise_assignment a WHERE a.enterprise_id = e.id"
-    " ORDER BY (a.from_on < :end) DESC, abs(a.from_on - CAST(:end AS date)) LIMIT 1)"
-)
+_OF_LAST_DAY = assignment_on("(CAST(:end AS date) - 1)")
 
 
 def lines(connection: Connection, scope: Scope, asked: Question) -> list[dict[str, Any]]:
@@ -73,7 +71,7 @@ def lines(connection: Connection, scope: Scope, asked: Question) -> list[dict[st
             " v.direction, v.judged_on, v.conversion, v.base_per_indicator_unit, v.output_kind, v.output_unit,"
             " v.feedstock = 'in' AS feedstock_counts, v.carriers, v.variant_key = l.variant_key AS is_own"
             " FROM production_line l JOIN process_unit u ON u.id = l.process_unit_id"
-            f" JOIN enterprise e ON e.id = u.enterprise_id CROSS JOIN {_DISTRICT} c"
+            f" JOIN enterprise e ON e.id = u.enterprise_id CROSS JOIN {_OF_LAST_DAY} c"
             " LEFT JOIN district d ON d.code = c.district_code"
             " JOIN catalogue_variant v ON v.variant_key = l.variant_key"
             f"  OR (v.variant_key = :variant AND v.output_kind IN {GENERAL_KINDS})"

@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.assignments import assignment_on
 from app.db.figures import ratios
-from app.db.figures.sums import assignment_on
 from app.db.scope import Scope
 from app.domain import peers
 from app.domain.benchmark import Direction

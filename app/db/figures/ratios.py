@@ -5,15 +5,14 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.assignments import CURRENT_ASSIGNMENT, assignment_on
 from app.db.figures.as_of import source
 from app.db.figures.sums import (
-    CURRENT_ASSIGNMENT,
     ESTIMATED_SHARE,
     LATEST_RATIO,
     MEASURED_SHARE,
     MISSING_SHARE,
     RATIO_LAST_DAY,
-    assignment_on,
     exact,
 )
 from app.db.scope import Scope

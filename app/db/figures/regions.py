@@ -7,7 +7,8 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import FACTOR_SETS, SIGNED, district_on
+from app.db.assignments import district_on
+from app.db.figures.sums import FACTOR_SETS, SIGNED
 from app.db.scope import Scope
 from app.domain.benchmark import COMPLETENESS_MIN
 

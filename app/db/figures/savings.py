@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import RATIO_LAST_DAY, assignment_on, exact
+from app.db.assignments import assignment_on
+from app.db.figures.sums import RATIO_LAST_DAY, exact
 from app.db.scope import Scope
 from app.domain import targets
 from app.domain.rounding import plain

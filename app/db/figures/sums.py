@@ -31,27 +31,6 @@ def energy_sums(*, scale: str, unit: str, mass: str) -> str:
     )
 
 
-def assignment_on(day: str) -> str:
-    """Return a lateral row with district and industry of enterprise `e` on a day: in force then, else the nearest."""
-    return (
-        "LATERAL (SELECT a.district_code, a.industry_code FROM enterprise_assignment a WHERE a.enterprise_id = e.id"
-        f" ORDER BY (a.from_on <= {day}) DESC, abs(a.from_on - {day}) LIMIT 1)"
-    )
-
-
-def district_on(day: str) -> str:
-    """Return the district code of enterprise `e` on a day: the assignment then in force, else the nearest one."""
-    return (
-        "(SELECT a.district_code FROM enterprise_assignment a WHERE a.enterprise_id = e.id"
-        f" ORDER BY (a.from_on <= {day}) DESC, abs(a.from_on - {day}) LIMIT 1)"
-    )
-
-
-CURRENT_ASSIGNMENT = (
-    "LATERAL (SELECT a.district_code, a.industry_code FROM enterprise_assignment a"
-    " WHERE a.enterprise_id = e.id ORDER BY a.from_on DESC LIMIT 1)"
-)
-
 # Of each line, by its own product, the latest month that counts: of its two latest months one that is not provisional,
 # else the latest.
 LATEST_RATIO = (

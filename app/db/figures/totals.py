@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.db.figures.sums import CURRENT_ASSIGNMENT, LATEST_RATIO, district_on, energy_sums
+from app.db.assignments import CURRENT_ASSIGNMENT, district_on
+from app.db.figures.sums import LATEST_RATIO, energy_sums
 from app.db.scope import Scope
 from app.domain.calendar import month_of
 
@@ -25,17 +26,15 @@ def summary(connection: Connection, scope: Scope, today: date) -> dict[str, Any]
             " (SELECT count(*) FROM gateways WHERE is_online) AS gateways_online,"
             " (SELECT coalesce(sum(u.windows_received), 0) FROM usage_day u JOIN point p ON p.id = u.point_id"
             "  JOIN gateway g ON g.id = p.gateway_id WHERE u.day = :today AND g.enterprise_id IN (SELECT id FROM seen))"
-            "  AS readings_today,"
+            "  AS windows_received_today,"
             " (SELECT count(*) FROM alert a WHERE a.state IN ('open', 'acknowledged') AND a.enterprise_id IN"
             "  (SELECT id FROM seen)) AS alerts_open"
         ),
         {"today": today, **scope.parameters()},
     ).mappings()
-    months = energy_of_months(connection, scope, today)
     return {
         **counts.one(),
-        "energy_this_month": months[month_of(today)],
-        "energy_last_month": months[previous_month(today)],
+        **energy_of_months(connection, scope, today),
         "lines_by_status": lines_by_status(connection, scope).get(None, dict.fromkeys(STATUSES, 0)),
     }
 
@@ -61,9 +60,9 @@ def previous_month(day: date) -> date:
     return month_of(month_of(day) - timedelta(days=1))
 
 
-def energy_of_months(connection: Connection, scope: Scope, today: date) -> dict[date, dict[str, Any]]:
-    """Return the energy in tce and the CO2 in t of this month and the last, by the month's first day."""
-    months = [month_of(today), previous_month(today)]
+def energy_of_months(connection: Connection, scope: Scope, today: date) -> dict[str, dict[str, Any]]:
+    """Return the energy in tce and the CO2 in t: `energy_this_month` and `energy_last_month`."""
+    months = {month_of(today): "energy_this_month", previous_month(today): "energy_last_month"}
     rows = connection.execute(
         text(
             f"SELECT w.month, {energy_sums(scale='0.001', unit='tce', mass='t')}"
@@ -71,9 +70,9 @@ def energy_of_months(connection: Connection, scope: Scope, today: date) -> dict[
             " JOIN process_unit u ON u.id = x.process_unit_id JOIN enterprise e ON e.id = u.enterprise_id"
             f" AND {scope.enterprises_sql()}) ON x.month = w.month GROUP BY w.month"
         ),
-        {"months": months, **scope.parameters()},
+        {"months": list(months), **scope.parameters()},
     ).mappings()
-    return {row["month"]: {key: row[key] for key in row if key != "month"} for row in rows}
+    return {months[row["month"]]: {key: row[key] for key in row if key != "month"} for row in rows}
 
 
 def lines_by_status(connection: Connection, scope: Scope) -> dict[str | None, dict[str, int]]:

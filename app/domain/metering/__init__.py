@@ -13,7 +13,7 @@ from app.domain.metering.rules import (
     PROOF,
     ZONE_AFTER,
     ZONE_BEFORE,
-    load_limit,
+    is_within_load,
 )
 from app.domain.metering.terms import (
     DEFAULT_INTERVAL_S,
@@ -48,8 +48,8 @@ __all__ = [
     "UsageHour",
     "hour_pieces",
     "is_steady",
+    "is_within_load",
     "judge",
-    "load_limit",
     "stated_registers",
     "usage_hours",
     "windows_in_service",

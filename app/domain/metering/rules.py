@@ -56,13 +56,8 @@ ZONE_AFTER = FROZEN + REACH + BRIDGE + 4
 DIGIT_NEIGHBOURS = 4
 
 
-def load_limit(rated_load: Decimal, seconds: Decimal) -> Decimal:
-    """Return the most energy, in canonical units, that a load can have drawn in so many seconds."""
-    return EXACT.divide(EXACT.multiply(EXACT.multiply(rated_load, LOAD_MARGIN), seconds), Decimal(HOUR_S))
-
-
 def is_within_load(energy: Decimal, rated_load: Decimal, seconds: Decimal) -> bool:
-    """Whether an energy is at most the limit; compared without a division, so exact."""
+    """Whether a load can have drawn an energy in canonical units in so many seconds; compared without a division."""
     allowed = EXACT.multiply(EXACT.multiply(rated_load, LOAD_MARGIN), seconds)
     return EXACT.multiply(energy, Decimal(HOUR_S)) <= allowed
 
