@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -140,7 +141,7 @@ def get_overview(
     request: Request,
     now: Now,
     district: Annotated[str | None, Query(pattern=r"^\d{6}$")] = None,
-    share: Literal["month", "year_to_date", "rolling_12_months"] = "month",
+    share: Literal["month", "year_to_date", "rolling_12_months"] | None = None,
 ) -> Response:
     """Totals, open alerts, capacity at the benchmark, districts, targets, lines; without a valid key, the sign-in."""
     with request.app.state.engine.begin() as connection:
@@ -156,14 +157,24 @@ def get_overview(
             summary=totals.summary(connection, scope, today),
             coverage=_coverage(connection, scope, today),
             findings=findings.count_open(connection, scope, today),
-            shares=_shares(connection, scope, Grain(share), seen.now),
+            shares=_shares(connection, scope, Grain(share or "month"), seen.now),
+            is_share_asked=share is not None,
             districts=districts,
             district=district,
             targets=_targets(connection, scope, today) if seen.caller.role in OF_REGIONS else [],
             lines=ratios.latest_ratios(connection, scope, limit=LINES_SHOWN),
-            alerts=inbox.list_alerts(connection, scope, limit=ALERTS_SHOWN, states=["open", "acknowledged"]),
+            alerts=_alerts(connection, scope),
             may_acknowledge=seen.caller.role in MAY_ACKNOWLEDGE,
         )
+
+
+def _alerts(connection: Connection, scope: Scope, enterprise_id: int | None = None) -> list[dict[str, Any]]:
+    """Return what is not settled, violations first: newer alerts of the data never push one out of the list."""
+    asked = partial(
+        inbox.list_alerts, connection, scope,
+        limit=ALERTS_SHOWN, states=["open", "acknowledged"], enterprise_id=enterprise_id,
+    )  # fmt: skip
+    return asked(severity="violation") + [row for row in asked() if row["severity"] != "violation"]
 
 
 def _coverage(connection: Connection, scope: Scope, today: date) -> dict[str, Any]:
@@ -178,7 +189,12 @@ def _shares(connection: Connection, scope: Scope, grain: Grain, now: datetime) -
     """The share of capacity at the benchmark in the period that ends with the last month that is over."""
     month = totals.previous_month(business_day(now))
     found = positions.shares(connection, scope, grain, month, positions.question(grain, month), now)
-    return {**found, "grain": grain.value, "month": month}
+    units: dict[tuple[Any, ...], set[str]] = {}
+    for row in found["items"]:
+        if row["capacity_unit"] is not None:
+            units.setdefault((row["domain_no"], row["domain_zh"]), set()).add(row["capacity_unit"])
+    has_other_units = any(len(of_domain) > 1 for of_domain in units.values())
+    return {**found, "grain": grain.value, "month": month, "has_other_units": has_other_units}
 
 
 def _targets(connection: Connection, scope: Scope, today: date) -> list[dict[str, Any]]:
@@ -208,9 +224,7 @@ def get_enterprise(request: Request, enterprise_id: Id, now: Now) -> Response:
             enterprise=found,
             totals=enterprises.energy_of_month(connection, enterprise_id, today),
             lines=ratios.latest_ratios(connection, scope, limit=LINES_SHOWN, enterprise_id=enterprise_id),
-            alerts=inbox.list_alerts(
-                connection, scope, limit=ALERTS_SHOWN, states=["open", "acknowledged"], enterprise_id=enterprise_id
-            ),
+            alerts=_alerts(connection, scope, enterprise_id),
             bars=drawings.bars(days, kgce),
             today=today,
             gateways=enterprises.gateways(connection, enterprise_id),

@@ -136,6 +136,38 @@ def test_the_overview_shows_share_of_capacity_targets_and_findings(site: Site) -
     assert "Progress towards" not in signed_in(site, "enterprise-a").get("/").text
 
 
+def test_the_overview_says_which_enterprises_it_counts(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    with site.engine.begin() as connection:
+        connection.execute(text("DELETE FROM key_unit_list"))
+    shown = client.get("/?lang=en").text
+    assert "<dt>Registered enterprises</dt><dd>2</dd>" in shown
+    assert "Key enterprises" not in shown
+    assert "<dt>已登记企业</dt><dd>2</dd>" in client.get("/?lang=zh").text
+
+
+def test_newer_alerts_of_the_data_never_push_a_violation_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "ALERTS_SHOWN", 1)
+    client = signed_in(site, "regulator")
+    with site.engine.begin() as connection:
+        newer = "UPDATE alert SET rule_id = (SELECT id FROM rule WHERE severity = 'data' LIMIT 1) WHERE id = :a"
+        connection.execute(text(newer), {"a": max(site.a.alert_id, site.b.alert_id)})
+    shown = client.get("/").text
+    assert shown.index('<li class="violation">') < shown.index('id="other-alerts"') < shown.index('<li class="data">')
+
+
+def test_capacities_in_two_units_are_explained(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    assert "units are not added together" not in client.get("/").text
+    with site.engine.begin() as connection:
+        other = text("UPDATE output SET unit = 't' WHERE line_id = :l AND kind = 'capacity'")
+        connection.execute(other, {"l": site.b.line_id})
+    shown = client.get("/").text
+    assert shown.count(">cement clinker</a></td>") == 2
+    assert "units are not added together" in shown
+    assert "不相加" in client.get("/?lang=zh").text
+
+
 def test_a_share_that_rests_on_recalled_levels_says_so(site: Site) -> None:
     client = signed_in(site, "regulator")
     with site.engine.begin() as connection:
