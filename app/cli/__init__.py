@@ -26,6 +26,7 @@ from app.intake import outputs as outputs_intake
 from app.intake import reference_load, registry
 from app.intake.registry_csv import parse_folder
 from app.intake.registry_file import EnterpriseEntry, GatewayEntry, RegistryFile, parse_text
+from app.intake.sentences import sentence, worded
 
 RELEASE_POLL_S = 0.25
 app = commands("Nenghao, online monitoring of energy use. 重点用能单位能耗在线监测。")
@@ -145,7 +146,7 @@ def gateways_add(
         entry = GatewayEntry(code=code, zone=zone, heartbeat_s=heartbeat_s)
         file = RegistryFile(enterprises=[EnterpriseEntry(uscc=enterprise, gateways=[entry])])
     except ValidationError as error:
-        raise Invalid("; ".join(str(e["msg"]) for e in error.errors())) from error
+        raise Invalid("; ".join(sentence(e) for e in error.errors(include_url=False))) from error
     with database() as engine, working("registering"):
         report = registry.bring_in(engine, settings.load(), file, actor=actor(), now=now())
     _show_report(report)
@@ -302,19 +303,31 @@ def broker_prepare(
     out.print(f"account {broker.SERVICE_ACCOUNT} is ready")
 
 
+def _say(problem: Problem) -> None:
+    """Say what was refused, and every breach; nothing is said twice, neither as the detail nor inside it."""
+    breaches = problem.extra.get("errors", ())
+    is_nothing_else = breaches and problem.detail == "; ".join(item["message"] for item in breaches)
+    if not is_nothing_else:
+        err.print(f"error: {problem.detail}", markup=False, style="red")
+    for item in breaches:
+        line = f"{item['location']}: {item['message']}"
+        if is_nothing_else:
+            err.print(f"error: {line}", markup=False, style="red")
+        elif str(item["location"]) not in problem.detail or item["message"] not in problem.detail:
+            err.print(f"  {line}", markup=False)
+
+
 def main() -> None:
     """Run a command; what its user can mend is said in a sentence, without a traceback."""
     try:
         app()
     except Problem as problem:
-        err.print(f"error: {problem.detail}", markup=False, style="red")
-        for item in problem.extra.get("errors", ()):
-            err.print(f"  {item['location']}: {item['message']}", markup=False)
+        _say(problem)
         raise SystemExit(1) from problem
     except ValidationError as error:
         err.print("error: the settings are not complete; set in the environment:", markup=False, style="red")
         for item in error.errors(include_url=False):
-            err.print(f"  NENGHAO_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}", markup=False)
+            err.print(f"  NENGHAO_{'_'.join(map(str, item['loc'])).upper()}: {worded(item, 'en')}", markup=False)
         raise SystemExit(1) from error
     except UnicodeDecodeError as error:
         what = f"error: the file is not UTF-8 ({error.reason} at byte {error.start}): in Excel, save it as CSV UTF-8"

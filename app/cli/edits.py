@@ -14,7 +14,7 @@ from app.db.scope import CITY
 from app.errors import Invalid
 from app.intake import edits as intake
 from app.intake import rows
-from app.intake.registry_file import sentence
+from app.intake.sentences import sentence
 
 group = commands("Readings corrected, voided, entered by hand; disputes decided 读数修正.")
 

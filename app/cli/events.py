@@ -13,7 +13,7 @@ from app.db.scope import CITY
 from app.errors import Invalid
 from app.intake import events
 from app.intake.event_entries import AnyEvent
-from app.intake.registry_file import sentence
+from app.intake.sentences import sentence
 
 group = commands("Meters exchanged, multipliers changed, points moved; entered later too 换表等事件.")
 
