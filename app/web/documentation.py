@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from markupsafe import Markup, escape
 
 from app.errors import NotFound
-from app.web.pages import Visit, language_of, present, render
+from app.web.pages import glance, render
 
 router = APIRouter(include_in_schema=False)
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -33,10 +33,9 @@ class Field:
 def get_documentation(request: Request) -> Response:
     """Every operation with its parameters, body, answers and an example."""
     document = request.app.openapi()
-    seen = Visit(request, language_of(request), None, present())
     return render(
         "documentation.html",
-        seen,
+        glance(request),
         info=document["info"],
         intro=prose(document["info"].get("description", "")),
         tags=[(tag, list(_operations(document, tag["name"]))) for tag in document["tags"]],
@@ -46,15 +45,13 @@ def get_documentation(request: Request) -> Response:
 @router.get("/problems/{slug}")
 def get_problem(request: Request, slug: str) -> Response:
     """What a `type` of a problem means: the page that the URI leads to."""
-    for name, answer in _problems(request.app.openapi()):
-        if name == slug:
-            seen = Visit(request, language_of(request), None, present())
-            return render("problem.html", seen, title=f"/problems/{slug}", detail=marked(answer))
+    seen = glance(request)
+    suffix = "_zh" if seen.language == "zh" else ""
+    for entry in request.app.openapi()["x-problems"]:
+        if entry["slug"] == slug:
+            title, told = entry[f"title{suffix}"], marked(entry[f"description{suffix}"])
+            return render("problem.html", seen, title=f"{entry['status']} {title}", detail=told, breaches=[])
     raise NotFound(f"there is no problem type {slug}", detail_zh=f"没有错误类型 {slug}")
-
-
-def _problems(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(entry["slug"], entry["description"]) for entry in document["x-problems"]]
 
 
 def prose(markdown: str) -> Markup:

@@ -13,6 +13,7 @@ from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import access, findings, inbox
 from app.db.access import Caller
@@ -28,7 +29,7 @@ from app.web import drawings, words
 KEY_COOKIE = "nenghao_key"
 LANGUAGE_COOKIE = "nenghao_language"
 SESSION_S = 12 * 3600
-LINES_SHOWN, ALERTS_SHOWN, DAYS_SHOWN = 500, 50, 14
+LINES_SHOWN, ALERTS_SHOWN, DAYS_SHOWN, BREACHES_SHOWN = 500, 50, 14, 20
 MAY_ACKNOWLEDGE = ("operator", "regulator", "official")
 # Whoever sees a region's progress; an enterprise has no part in it.
 OF_REGIONS = ("operator", "regulator", "official")
@@ -73,6 +74,18 @@ def visit(request: Request, connection: Connection, now: datetime) -> Visit:
     return Visit(request, language_of(request), caller if is_person else None, now)
 
 
+def glance(request: Request) -> Visit:
+    """Return who looks at a page that needs no database: while that does not answer, nobody is signed in."""
+    nobody = Visit(request, language_of(request), None, present())
+    if KEY_COOKIE not in request.cookies:
+        return nobody
+    try:
+        with request.app.state.engine.begin() as connection:
+            return visit(request, connection, nobody.now)
+    except SQLAlchemyError:
+        return nobody
+
+
 def language_of(request: Request) -> str:
     """Return the language chosen on the page, else the one chosen before, else the browser's."""
     for chosen in (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
@@ -112,14 +125,23 @@ def wants_page(request: Request) -> bool:
 
 
 def problem_page(request: Request, problem: Problem) -> Response:
-    """Return an error as a page."""
-    seen = Visit(request, language_of(request), None, present())
+    """Return an error as a page; of a fault of the service nobody is looked up, the database may be its cause."""
+    is_fault = problem.status >= 500
+    seen = Visit(request, language_of(request), None, present()) if is_fault else glance(request)
     is_zh = seen.language == "zh"
     title = problem.title_zh if is_zh else problem.title_en
     detail = problem.extra.get("detail_zh", problem.detail) if is_zh else problem.detail
-    response = render("problem.html", seen, problem.status, title=title, detail=detail)
+    breaches = [_breach(item, is_zh=is_zh) for item in problem.extra.get("errors", ())[:BREACHES_SHOWN]]
+    response = render("problem.html", seen, problem.status, title=title, detail=detail, breaches=breaches)
     response.headers.update(problem.extra.get("headers", {}))
     return response
+
+
+def _breach(item: Mapping[str, Any], *, is_zh: bool) -> tuple[str, str]:
+    """Return where something is wrong, and what, in words."""
+    location = item["location"]
+    where = location if isinstance(location, str) else ".".join(str(part) for part in location)
+    return where, str(item.get("message_zh", item["message"]) if is_zh else item["message"])
 
 
 def sign_in_form(seen: Visit) -> Response:

@@ -135,6 +135,17 @@ def test_nothing_scrolls_sideways_on_a_phone(browser: Browser, site: Site, addre
             assert page.overflow_px() == 0, path
 
 
+def test_the_documentation_of_a_phone_has_no_table_that_scrolls(browser: Browser, site: Site, address: str) -> None:
+    with visitor(browser, address, site.keys["regulator"], width=PHONE) as page:
+        page.open(address + "/docs")
+        page.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true; })")
+        hidden = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+        assert page.evaluate("document.querySelectorAll('.scroll').length") > 50
+        assert page.evaluate(hidden) == 0
+        shadow = page.evaluate("getComputedStyle(document.querySelector('pre')).backgroundAttachment")
+        assert shadow == "local, local, scroll, scroll", "an example that is cut shows a shadow there"
+
+
 def test_a_new_figure_appears_by_itself_and_a_note_being_written_stays(
     browser: Browser, site: Site, address: str
 ) -> None:

@@ -6,7 +6,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
+from app.db import engine as engine_module
+from app.main import create_app
+from app.settings import Settings
 from app.web import pages
+from deploy.local.ports import free_port
 from tests.integration.api_site import SEPTEMBER, Site, Tenant, build
 
 SAME_SITE = {"Origin": "http://testserver"}
@@ -259,6 +263,7 @@ def test_an_enterprise_shows_its_days_with_gaps(site: Site) -> None:
 
 def test_the_page_of_a_problem_shows_code_as_code(site: Site) -> None:
     assert "<code>errors</code> lists every" in site.client().get("/problems/invalid").text
+    assert "<code>errors</code> 逐条列出" in site.client(language="zh").get("/problems/invalid").text
 
 
 @pytest.mark.parametrize(
@@ -271,6 +276,47 @@ def test_pages_load_nothing_from_elsewhere_and_carry_nothing_inline(site: Site, 
     assert not re.findall(r"<style|style=|<script(?![^>]* src=)|\son\w+=", page)
     for name in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
         assert client.get(name).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/problems/invalid", "/nowhere", "/ranking?period=x", "/enterprises/999999"])
+def test_who_is_signed_in_keeps_the_menu_on_documents_and_errors(site: Site, path: str) -> None:
+    shown = signed_in(site, "regulator").get(path, headers={"Accept": "text/html"}).text
+    for words in ('class="menu"', 'href="/key-units"', 'action="/sign-out"', "regulator"):
+        assert words in shown, words
+    assert 'class="menu"' not in site.client().get(path, headers={"Accept": "text/html"}).text
+
+
+def test_the_documentation_needs_no_database() -> None:
+    url = f"postgresql://nobody:x@127.0.0.1:{free_port()}/none"
+    engine = engine_module.create(url)
+    client = TestClient(create_app(Settings(database_url=url), engine), cookies={pages.KEY_COOKIE: "nh_x"})  # type: ignore[arg-type]
+    assert client.get("/docs").status_code == 200
+    assert client.get("/", headers={"Accept": "text/html"}).status_code == 503
+    engine.dispose()
+
+
+def test_problems_are_told_in_the_language_of_the_reader(site: Site) -> None:
+    client = site.client()
+    for slug, english, chinese in (
+        ("too-many-requests", "has used up its requests", "请求次数已用完"),
+        ("not-found", "There is no such thing", "没有此内容"),
+    ):
+        assert english in client.get(f"/problems/{slug}?lang=en").text
+        shown = client.get(f"/problems/{slug}?lang=zh").text
+        assert chinese in shown
+        assert english not in shown
+    for problem in client.get("/openapi.json").json()["x-problems"]:
+        assert not problem["description_zh"].isascii(), problem["slug"]
+    assert len({problem["description_zh"] for problem in client.get("/openapi.json").json()["x-problems"]}) == 11
+
+
+def test_the_page_of_a_breach_names_it_in_the_language_chosen_on_the_page(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    client.get("/?lang=zh")  # remembered in the cookie; the browser still says English
+    shown = client.get("/key-units?year=x", headers={"Accept": "text/html"}).text
+    assert "<code>query.year</code>: 应为整数" in shown
+    english = client.get("/key-units?year=x&lang=en", headers={"Accept": "text/html"}).text
+    assert "<code>query.year</code>: must be a whole number" in english
 
 
 def test_only_listed_files_are_served(site: Site) -> None:
