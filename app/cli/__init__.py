@@ -43,9 +43,9 @@ for _name, _group in (
     ("endpoints", _endpoints), ("quarantine", _quarantine), ("outputs", _outputs), ("broker", _broker),
 ):  # fmt: skip
     app.add_typer(_group, name=_name)
-app.add_typer(edits.group, name="edits")
-app.add_typer(events.group, name="events")
-app.add_typer(explain.group, name="explain")
+app.add_typer(edits.group, name="edits", short_help="Readings corrected, voided, entered by hand 读数修正.")
+app.add_typer(events.group, name="events", short_help="Meters exchanged, points moved 换表等事件.")
+app.add_typer(explain.group, name="explain", short_help="Where a figure comes from 溯源.")
 app.add_typer(factors.group, name="factors")
 app.add_typer(levels.group, name="levels")
 evidence.register(app)
@@ -60,7 +60,7 @@ def migrate() -> None:
     out.print("database is at this version's schema")
 
 
-@_reference.command("load")
+@_reference.command("load", short_help="Load the official tables 载入基准表.")
 def reference_load_command() -> None:
     """Load the official tables; a second time changes nothing 载入基准表."""
     with database() as engine, working("loading official tables"), engine.begin() as connection:
@@ -71,7 +71,7 @@ def reference_load_command() -> None:
     out.print(table)
 
 
-@_registry.command("import")
+@_registry.command("import", short_help="Import a registry file, all or nothing 导入登记.")
 def registry_import(
     file: Annotated[Path, typer.Argument(exists=True, help="YAML or JSON file, CSV file, or folder of CSV files")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check and show, write nothing")] = False,
@@ -134,7 +134,7 @@ def _write_credentials(file: Path, passwords: dict[str, str]) -> None:
     draft.replace(file)
 
 
-@_gateways.command("add")
+@_gateways.command("add", short_help="Register a gateway, print its password once 登记端设备.")
 def gateways_add(
     code: Annotated[str, typer.Argument(help="e.g. gw-clinker-01")],
     enterprise: Annotated[str, typer.Option(help="its enterprise's unified social credit code")],
@@ -155,7 +155,7 @@ def gateways_add(
         out.print(f"{code} has a password already; `nenghao gateways rotate {code}` gives it a new one", markup=False)
 
 
-@_gateways.command("rotate")
+@_gateways.command("rotate", short_help="Give a gateway a new password, print it once 更换口令.")
 def gateways_rotate(code: str) -> None:
     """Give a gateway a new password and print it, this once; the old one ends 更换口令."""
     with database() as engine:
@@ -236,7 +236,7 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-@_quarantine.command("release")
+@_quarantine.command("release", short_help="Run rejected readings through the checks again 放行.")
 def quarantine_release(
     gateway: Annotated[str | None, typer.Option(help="only this gateway's")] = None,
     reason: Annotated[str | None, typer.Option(help="only of this reason, e.g. unknown_point")] = None,
@@ -274,7 +274,7 @@ def _wait_for_release(engine: Engine, timeout_s: float) -> None:
     out.print("all have been through the checks; what is still wrong is in `nenghao quarantine list`")
 
 
-@_outputs.command("import")
+@_outputs.command("import", short_help="Report outputs from a CSV file 上报产量.")
 def outputs_import(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     closed_year_reason: Annotated[
@@ -291,7 +291,7 @@ def outputs_import(
     out.print(f"{done.accepted} accepted, {done.unchanged} unchanged")
 
 
-@_broker.command("prepare")
+@_broker.command("prepare", short_help="Make the account of the ingest process 准备接入账户.")
 def broker_prepare(
     ingest_password_file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="holds the password")],
 ) -> None:
