@@ -42,7 +42,8 @@ router = APIRouter(include_in_schema=False)
 templates = Environment(loader=PackageLoader("app.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 templates.filters.update(
     number=words.number, plain=words.plain, percent=words.percent, instant=words.instant, figure=words.figure,
-    reason=words.reason, cause=words.cause, month=words.month, business_date=words.business_date,
+    reason=words.reason, cause=words.cause, indicator=words.indicator, unit=words.unit, factor_set=words.factor_set,
+    columns=words.columns, in_script=words.in_script, month=words.month, business_date=words.business_date,
     marker_x=drawings.marker_x, share_x=drawings.share_x,
 )  # fmt: skip
 Id = Annotated[int, PathParameter(ge=1, le=MAX_ID)]

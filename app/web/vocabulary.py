@@ -337,3 +337,52 @@ REASONS: dict[str, Pair] = {
     "no_base_year": ("缺少基年", "no base year"),
     "not_in_standard_coal": ("不以标准煤计", "not in standard coal"),
 }
+
+# What an indicator of the catalogue divides by what; the official tables have its name in Chinese alone.
+INDICATORS: dict[str, str] = {
+    "单位产品综合能耗": "comprehensive energy per unit of product",
+    "单位产品能耗": "energy per unit of product",
+    "单位能量因数综合能耗": "comprehensive energy per unit of energy factor",
+    "铝液交流电耗": "AC electricity per tonne of liquid aluminium",
+    "PUE 标杆/基准": "PUE (power usage effectiveness)",
+    "单位产值综合能耗": "comprehensive energy per unit of output value",
+    "单位增加值综合能耗": "comprehensive energy per unit of value added",
+}
+
+# Keys inside units that are no symbols; longer ones stand before those that they contain.
+UNIT_WORDS: dict[str, Pair] = {
+    " water": ("（水）", " (water)"),
+    "10^4 yuan": ("万元", "10⁴ yuan"),
+    "10^4 ": ("万 ", "10⁴ "),
+    "weight_case": ("重量箱", "weight case"),
+    "weight case": ("重量箱", "weight case"),
+    "energy factor": ("能量因数", "energy factor"),
+    "ratio": ("比值", "ratio"),
+}
+
+# Sets of factors that the tables name by a key; the others bear the name of a document.
+FACTOR_SETS: dict[str, Pair] = {
+    "guideline_default": ("核算指南缺省值", "default values of the accounting guidelines"),
+    "IPCC_type": ("国际通行类型（IPCC）", "international type (IPCC)"),
+    "none": ("没有系数", "no factor"),
+    "measured LHV": ("实测热值", "measured heating value"),
+}
+
+# Columns of stored figures, as they are named where one differs from what the raw readings say.
+FIELDS: dict[str, Pair] = {
+    "quantity": ("用量", "quantity"),
+    "windows_expected": ("应收时段", "windows expected"),
+    "windows_received": ("实收时段", "windows received"),
+    "windows_estimated": ("估算时段", "windows estimated"),
+    "factor_set": ("折标系数", "factor set"),
+    "actual": ("实际", "actual"),
+    "energy": ("能耗", "energy"),
+    "output": ("产量", "output"),
+    "benchmark": ("标杆", "benchmark"),
+    "baseline": ("基准", "baseline"),
+    "status": ("状态", "status"),
+    "ratio": ("比值", "ratio"),
+    "position": ("位置", "position"),
+    "reason": ("原因", "reason"),
+    "is_provisional": ("暂定", "provisional"),
+}

@@ -261,6 +261,18 @@ def test_an_enterprise_shows_its_days_with_gaps(site: Site) -> None:
     assert "左刻度为基准" in page, "a phone shows no titles: the track is explained on the page"
 
 
+def test_units_and_indicators_are_words_of_the_page(site: Site) -> None:
+    with site.engine.begin() as connection:
+        connection.execute(text("UPDATE point SET unit = 't water'"))
+    client = signed_in(site, "operator")
+    path = f"/enterprises/{site.a.enterprise_id}"
+    assert "t（水）" in client.get(f"{path}?lang=zh").text
+    assert "t (water)" in client.get(f"{path}?lang=en").text
+    overview = client.get("/?lang=en").text
+    assert 'title="comprehensive energy per unit of product"' in overview
+    assert "单位产品综合能耗" not in overview
+
+
 def test_the_page_of_a_problem_shows_code_as_code(site: Site) -> None:
     assert "<code>errors</code> lists every" in site.client().get("/problems/invalid").text
     assert "<code>errors</code> 逐条列出" in site.client(language="zh").get("/problems/invalid").text
