@@ -25,7 +25,7 @@ class Field:
     depth: int
     type: str
     is_required: bool
-    description: str
+    description: Markup
     example: str
 
 
@@ -91,7 +91,7 @@ def _operation(document: Mapping[str, Any], path: str, method: str, operation: M
         "body_example": _pretty(document, body) if body else "",
         "answer": list(fields(document, success)) if success else [],
         "answer_example": _pretty(document, success) if success else "",
-        "codes": [(code, answers[code]["description"]) for code in answers],
+        "codes": [(code, marked(answers[code]["description"])) for code in answers],
     }
 
 
@@ -108,7 +108,7 @@ def _parameter(document: Mapping[str, Any], parameter: Mapping[str, Any]) -> Fie
         description = f"{description} (default {default})".strip()
     example = _example_text(parameter) or _example_text(schema)
     required = bool(parameter.get("required"))
-    return Field(parameter["name"], 0, _type(document, schema), required, description, example)
+    return Field(parameter["name"], 0, _type(document, schema), required, marked(description), example)
 
 
 def fields(document: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 0) -> Iterator[Field]:
@@ -122,7 +122,7 @@ def fields(document: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 
         found = _resolved(document, inner)
         description = inner.get("description") or found.get("description", "")
         example = _example_text(inner) or _example_text(found)
-        yield Field(name, depth, _type(document, inner), name in required, description, example)
+        yield Field(name, depth, _type(document, inner), name in required, marked(description), example)
         if depth < DEEPEST and _has_fields(document, found):
             yield from fields(document, found, depth + 1)
 

@@ -16,7 +16,7 @@ PAIRS: dict[str, Pair] = {
     "readings_unit": ("个计量时段", "metering windows"),
     "alerts_open": ("未结告警", "Open alerts"),
     "no_alerts": ("没有未结告警。", "No open alerts."),
-    "other_alerts": ("数据告警与提示", "Of the data, and notices"),
+    "other_alerts": ("数据告警与提示", "Alerts of the data, and notices"),
     "lines": ("产线能效", "Energy efficiency of lines"),
     "lines_below": ("低于基准的产线", "Lines below the baseline"),
     "no_lines_below": ("没有低于基准的产线。", "No line is below the baseline."),

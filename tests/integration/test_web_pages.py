@@ -298,6 +298,12 @@ def test_who_is_signed_in_keeps_the_menu_on_documents_and_errors(site: Site, pat
     assert 'class="menu"' not in site.client().get(path, headers={"Accept": "text/html"}).text
 
 
+def test_the_documentation_shows_code_as_code(site: Site) -> None:
+    shown = site.client().get("/docs").text
+    assert "<code>Retry-After</code> says" in shown
+    assert "`" not in re.sub(r"<pre>.*?</pre>", "", shown, flags=re.S)
+
+
 def test_the_documentation_needs_no_database() -> None:
     url = f"postgresql://nobody:x@127.0.0.1:{free_port()}/none"
     engine = engine_module.create(url)
