@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from app.domain.language import preferred_language
 from app.errors import Conflict, Forbidden, Invalid, NotFound, Problem, Unauthenticated, Unavailable
+from app.intake.sentences import worded
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -24,24 +25,28 @@ MOST_ERRORS = 1000
 class MethodNotAllowed(Problem):
     """The address exists, but not for this method; `Allow` lists the methods."""
 
+    doc_zh = "地址存在，但不支持此方法；`Allow` 列出可用的方法。"
     status, slug, title_en, title_zh = 405, "method-not-allowed", "Method not allowed", "不支持的方法"
 
 
 class TooLarge(Problem):
     """The request's body is over the limit."""
 
+    doc_zh = "请求体超过上限。"
     status, slug, title_en, title_zh = 413, "too-large", "Content too large", "内容过大"
 
 
 class TooManyRequests(Problem):
     """The key has used up its requests; `Retry-After` says in how many seconds there are more."""
 
+    doc_zh = "该密钥的请求次数已用完；`Retry-After` 为可再次请求前的秒数。"
     status, slug, title_en, title_zh = 429, "too-many-requests", "Too many requests", "请求过于频繁"
 
 
 class InternalError(Problem):
     """A fault of the service; its log holds the details under the request id."""
 
+    doc_zh = "服务出错；其日志在请求号下记有详情。"
     status, slug, title_en, title_zh = 500, "internal-error", "Internal error", "内部错误"
 
 
@@ -50,40 +55,6 @@ KINDS: tuple[type[Problem], ...] = (
     TooManyRequests, InternalError, Unavailable,
 )  # fmt: skip
 BY_STATUS = {kind.status: kind for kind in KINDS}
-
-# The usual faults of a request in Chinese, by pydantic's code; a code that is not here keeps its English sentence.
-MESSAGES_ZH = {
-    "missing": "缺少必填项",
-    "json_invalid": "不是合法的 JSON",
-    "extra_forbidden": "不认识的字段",
-    "string_type": "应为字符串",
-    "string_too_short": "长度不足，至少 {min_length} 个字符",
-    "string_too_long": "过长，最多 {max_length} 个字符",
-    "string_pattern_mismatch": "格式不符：{pattern}",
-    "int_parsing": "应为整数",
-    "int_type": "应为整数",
-    "decimal_parsing": "应为十进制数",
-    "float_parsing": "应为数字",
-    "finite_number": "应为有限数",
-    "bool_parsing": "应为 true 或 false",
-    "greater_than": "应大于 {gt}",
-    "greater_than_equal": "应不小于 {ge}",
-    "less_than": "应小于 {lt}",
-    "less_than_equal": "应不大于 {le}",
-    "literal_error": "应为以下之一：{expected}",
-    "enum": "应为以下之一：{expected}",
-    "date_from_datetime_parsing": "应为日期，如 2026-10-01",
-    "date_parsing": "应为日期，如 2026-10-01",
-    "datetime_parsing": "应为时刻，如 2026-10-01T08:00:00+08:00",
-    "datetime_from_date_parsing": "应为时刻，如 2026-10-01T08:00:00+08:00",
-    "timezone_aware": "时刻须带时区，如 +08:00",
-    "list_type": "应为数组",
-    "too_short": "项数不足，至少 {min_length} 项",
-    "too_long": "项数过多，最多 {max_length} 项",
-    "model_attributes_type": "应为对象",
-    "dict_type": "应为对象",
-    "url_parsing": "不是合法的网址",
-}
 
 
 class ErrorItem(BaseModel):
@@ -137,7 +108,7 @@ def _documented(status: int) -> dict[str, Any]:
         breach = {
             "location": ["query", "district"],
             "code": "string_pattern_mismatch",
-            "message": "String should match pattern '^\\d{6}$'",
+            "message": "must have the form ^\\d{6}$",
         }
         example |= {"instance": "/api/v1/ratios", "errors": [breach]}
     content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
@@ -162,7 +133,9 @@ def body_of(request: Request, problem: Problem) -> dict[str, Any]:
     detail_zh = extra.pop("detail_zh", problem.detail)
     extra.pop("headers", None)
     if len(errors := extra.get("errors", [])) > MOST_ERRORS:
-        extra |= {"errors": errors[:MOST_ERRORS], "errors_total": len(errors)}
+        extra |= {"errors_total": len(errors)}
+    if errors:
+        extra |= {"errors": [_in_language(item, is_zh=is_zh) for item in errors[:MOST_ERRORS]]}
     return {
         "type": f"/problems/{problem.slug}",
         "title": problem.title_zh if is_zh else problem.title_en,
@@ -185,13 +158,15 @@ def respond(request: Request, problem: Problem, headers: Mapping[str, str] | Non
     return Response(content, problem.status, merged, MEDIA_TYPE)
 
 
-def from_validation(request: Request, errors: Sequence[Mapping[str, Any]]) -> Invalid:
-    """Return the problem that lists every breach that pydantic found, with its location and without its input."""
-    is_zh = language_of(request) == "zh"
+def from_validation(errors: Sequence[Mapping[str, Any]]) -> Invalid:
+    """Return the problem that lists every breach that pydantic found, with its location and without its input.
+
+    `message_zh` is the Chinese twin of a message; whoever answers takes the one of the reader's language.
+    """
     items = [
-        {"location": list(e["loc"]), "code": e["type"], "message": _message(e, is_zh)}
+        {"location": list(e["loc"]), "code": e["type"], "message": worded(e, "en"), "message_zh": worded(e, "zh")}
         for e in errors
-    ]  # fmt: skip
+    ]
     count = len(items)
     return Invalid(
         f"{count} value(s) break a rule: see errors, mend them and send again",
@@ -200,12 +175,10 @@ def from_validation(request: Request, errors: Sequence[Mapping[str, Any]]) -> In
     )
 
 
-def _message(error: Mapping[str, Any], is_zh: bool) -> str:
-    template = MESSAGES_ZH.get(error["type"]) if is_zh else None
-    try:
-        return template.format(**error.get("ctx", {})) if template else str(error["msg"])
-    except (KeyError, IndexError):
-        return str(error["msg"])
+def _in_language(item: Mapping[str, Any], *, is_zh: bool) -> dict[str, Any]:
+    """Return a breach with its one message."""
+    told = {name: value for name, value in item.items() if name != "message_zh"}
+    return told | {"message": item["message_zh"]} if is_zh and "message_zh" in item else told
 
 
 def from_http(error: HTTPException) -> Problem:
@@ -250,7 +223,7 @@ def install(app: FastAPI, answer: Answer = respond) -> None:
 
     def of_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        return answer(request, from_validation(request, error.errors()), None)
+        return answer(request, from_validation(error.errors()), None)
 
     def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
@@ -284,7 +257,10 @@ def catalogue() -> list[dict[str, Any]]:
             "type": f"/problems/{kind.slug}",
             "slug": kind.slug,
             "status": kind.status,
-            "description": f"{kind.title_en} {kind.title_zh}. {(kind.__doc__ or '').strip()}",
+            "title": kind.title_en,
+            "title_zh": kind.title_zh,
+            "description": (kind.__doc__ or "").strip(),
+            "description_zh": kind.doc_zh,
         }
         for kind in KINDS
     ]

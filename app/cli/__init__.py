@@ -25,6 +25,7 @@ from app.intake import outputs as outputs_intake
 from app.intake import reference_load, registry
 from app.intake.registry_csv import parse_folder
 from app.intake.registry_file import EnterpriseEntry, GatewayEntry, RegistryFile, parse_text
+from app.intake.sentences import sentence, worded
 
 RELEASE_POLL_S = 0.25
 EndpointId = Annotated[int, typer.Argument(help="its id in `nenghao endpoints list` 通知地址编号")]
@@ -42,9 +43,9 @@ for _name, _group in (
     ("endpoints", _endpoints), ("quarantine", _quarantine), ("outputs", _outputs), ("broker", _broker),
 ):  # fmt: skip
     app.add_typer(_group, name=_name)
-app.add_typer(edits.group, name="edits")
-app.add_typer(events.group, name="events")
-app.add_typer(explain.group, name="explain")
+app.add_typer(edits.group, name="edits", short_help="Readings corrected, voided, entered by hand 读数修正.")
+app.add_typer(events.group, name="events", short_help="Meters exchanged, points moved 换表等事件.")
+app.add_typer(explain.group, name="explain", short_help="Where a figure comes from 溯源.")
 app.add_typer(factors.group, name="factors")
 app.add_typer(levels.group, name="levels")
 evidence.register(app)
@@ -59,7 +60,7 @@ def migrate() -> None:
     out.print("database is at this version's schema")
 
 
-@_reference.command("load")
+@_reference.command("load", short_help="Load the official tables 载入基准表.")
 def reference_load_command() -> None:
     """Load the official tables; a second time changes nothing 载入基准表."""
     with database() as engine, working("loading official tables"), engine.begin() as connection:
@@ -70,7 +71,7 @@ def reference_load_command() -> None:
     out.print(table)
 
 
-@_registry.command("import")
+@_registry.command("import", short_help="Import a registry file, all or nothing 导入登记.")
 def registry_import(
     file: Annotated[Path, typer.Argument(exists=True, help="YAML or JSON file, CSV file, or folder of CSV files")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check and show, write nothing")] = False,
@@ -127,7 +128,7 @@ def _write_credentials(file: Path, passwords: dict[str, str]) -> None:
     draft.replace(file)
 
 
-@_gateways.command("add")
+@_gateways.command("add", short_help="Register a gateway, print its password once 登记端设备.")
 def gateways_add(
     code: Annotated[str, typer.Argument(help="e.g. gw-clinker-01")],
     enterprise: Annotated[str, typer.Option(help="its enterprise's unified social credit code")],
@@ -139,7 +140,7 @@ def gateways_add(
         entry = GatewayEntry(code=code, zone=zone, heartbeat_s=heartbeat_s)
         file = RegistryFile(enterprises=[EnterpriseEntry(uscc=enterprise, gateways=[entry])])
     except ValidationError as error:
-        raise Invalid("; ".join(str(e["msg"]) for e in error.errors())) from error
+        raise Invalid("; ".join(sentence(e) for e in error.errors(include_url=False))) from error
     with database() as engine, working("registering"):
         report = registry.bring_in(engine, settings.load(), file, actor=actor(), now=now())
     _show_report(report)
@@ -162,7 +163,7 @@ def gateways_list(
     records(("code", "uscc", "zone", "heartbeat_s", "is_enabled", "created_at"), rows)
 
 
-@_gateways.command("rotate")
+@_gateways.command("rotate", short_help="Give a gateway a new password, print it once 更换口令.")
 def gateways_rotate(code: str) -> None:
     """Give a gateway a new password and print it, this once; the old one ends 更换口令."""
     with database() as engine:
@@ -287,7 +288,7 @@ def quarantine_list(
     records(columns, rows)
 
 
-@_quarantine.command("release")
+@_quarantine.command("release", short_help="Run rejected readings through the checks again 放行.")
 def quarantine_release(
     gateway: Annotated[str | None, typer.Option(help="only this gateway's")] = None,
     reason: Annotated[str | None, typer.Option(help="only of this reason, e.g. unknown_point")] = None,
@@ -325,7 +326,7 @@ def _wait_for_release(engine: Engine, timeout_s: float) -> None:
     out.print("all have been through the checks; what is still wrong is in `nenghao quarantine list`")
 
 
-@_outputs.command("import")
+@_outputs.command("import", short_help="Report outputs from a CSV file 上报产量.")
 def outputs_import(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     closed_year_reason: Annotated[
@@ -342,7 +343,7 @@ def outputs_import(
     out.print(f"{done.accepted} accepted, {done.unchanged} unchanged")
 
 
-@_broker.command("prepare")
+@_broker.command("prepare", short_help="Make the account of the ingest process 准备接入账户.")
 def broker_prepare(
     ingest_password_file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="holds the password")],
 ) -> None:
@@ -354,19 +355,31 @@ def broker_prepare(
     out.print(f"account {broker.SERVICE_ACCOUNT} is ready")
 
 
+def _say(problem: Problem) -> None:
+    """Say what was refused, and every breach; nothing is said twice, neither as the detail nor inside it."""
+    breaches = problem.extra.get("errors", ())
+    is_nothing_else = breaches and problem.detail == "; ".join(item["message"] for item in breaches)
+    if not is_nothing_else:
+        err.print(f"error: {problem.detail}", markup=False, style="red")
+    for item in breaches:
+        line = f"{item['location']}: {item['message']}"
+        if is_nothing_else:
+            err.print(f"error: {line}", markup=False, style="red")
+        elif str(item["location"]) not in problem.detail or item["message"] not in problem.detail:
+            err.print(f"  {line}", markup=False)
+
+
 def main() -> None:
     """Run a command; what its user can mend is said in a sentence, without a traceback."""
     try:
         app()
     except Problem as problem:
-        err.print(f"error: {problem.detail}", markup=False, style="red")
-        for item in problem.extra.get("errors", ()):
-            err.print(f"  {item['location']}: {item['message']}", markup=False)
+        _say(problem)
         raise SystemExit(1) from problem
     except ValidationError as error:
         err.print("error: the settings are not complete; set in the environment:", markup=False, style="red")
         for item in error.errors(include_url=False):
-            err.print(f"  NENGHAO_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}", markup=False)
+            err.print(f"  NENGHAO_{'_'.join(map(str, item['loc'])).upper()}: {worded(item, 'en')}", markup=False)
         raise SystemExit(1) from error
     except UnicodeDecodeError as error:
         what = f"error: the file is not UTF-8 ({error.reason} at byte {error.start}): in Excel, save it as CSV UTF-8"

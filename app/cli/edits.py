@@ -14,7 +14,7 @@ from app.db.scope import CITY
 from app.errors import Invalid
 from app.intake import edits as intake
 from app.intake import rows
-from app.intake.registry_file import sentence
+from app.intake.sentences import sentence
 
 group = commands("Readings corrected, voided, entered by hand; disputes decided 读数修正.")
 
@@ -33,7 +33,7 @@ COLUMNS = (
 )
 
 
-@group.command("enter")
+@group.command("enter", short_help="Set the value of an instant, or enter one 修正或补录读数.")
 def enter(
     point: Point,
     at: At,
@@ -60,7 +60,7 @@ def void(
     _enter_one(point, at, None, reason, evidence, closed_year_reason, dry_run)
 
 
-@group.command("decide")
+@group.command("decide", short_help="Decide which of two values counts 裁定争议读数.")
 def decide(
     point: Point,
     at: At,
@@ -74,7 +74,7 @@ def decide(
     _enter_one(point, at, value, reason, evidence, closed_year_reason, dry_run, is_decision=True)
 
 
-@group.command("import")
+@group.command("import", short_help="Import edits from CSV, all or nothing 导入读数修正.")
 def import_edits(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV file, UTF-8, with a header line")],
     closed_year_reason: ClosedYear = None,
@@ -90,7 +90,7 @@ def import_edits(
     _show(done, is_dry_run=dry_run)
 
 
-@group.command("list")
+@group.command("list", short_help="Show every entry and which one counts 修正记录.")
 def list_edits(
     point: Annotated[str, typer.Argument(help="gateway/point, or a gateway 测点或端设备")],
     start: Annotated[

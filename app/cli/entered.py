@@ -95,16 +95,31 @@ def _bring(file: Path, list_name: str, entry_type: type[Entry], is_dry_run: bool
 
 def register(app: typer.Typer) -> None:
     """Add the groups to the program, each with its `import`."""
-    for name, text, command in (
-        ("key-units", "Key energy-using units 重点用能单位.", import_key_units),
-        ("energy-managers", "Holders of the energy-management post 能源管理负责人.", import_managers),
-        ("figures", "GDP, value added and other entered figures 统计数据.", import_figures),
-        ("targets", "Targets of regions 各区目标.", import_targets),
-        ("budgets", "Energy budgets of enterprises 用能预算.", import_budgets),
-        ("calendar", "Working days, for fault clocks 工作日历.", import_calendar),
+    for name, text, command, short in (
+        (
+            "key-units",
+            "Key energy-using units 重点用能单位.",
+            import_key_units,
+            "Import the whole list of a year 导入名单.",
+        ),
+        (
+            "energy-managers",
+            "Holders of the energy-management post 能源管理负责人.",
+            import_managers,
+            "Import energy managers 导入能源管理负责人.",
+        ),
+        (
+            "figures",
+            "GDP, value added and other entered figures 统计数据.",
+            import_figures,
+            "Import figures 导入统计数据.",
+        ),
+        ("targets", "Targets of regions 各区目标.", import_targets, "Import targets 导入各区目标."),
+        ("budgets", "Energy budgets of enterprises 用能预算.", import_budgets, "Import budgets 导入用能预算."),
+        ("calendar", "Working days, for fault clocks 工作日历.", import_calendar, "Import working days 导入工作日历."),
     ):
         group = commands(text)
-        group.command("import")(command)
+        group.command("import", short_help=short)(command)
         # A group of one command would be that command; a callback keeps `import` a word of its own.
         group.callback()(lambda: None)
         app.add_typer(group, name=name, help=text)

@@ -14,7 +14,7 @@ from app.db.scope import CITY
 from app.errors import Invalid
 from app.intake import events
 from app.intake.event_entries import AnyEvent
-from app.intake.registry_file import sentence
+from app.intake.sentences import sentence
 
 group = commands("Meters exchanged, multipliers changed, points moved; entered later too 换表等事件.")
 
@@ -30,7 +30,7 @@ Load = Annotated[str | None, typer.Option(help="rated load, units of the carrier
 UNKNOWN = "unknown"
 
 
-@group.command("replacement")
+@group.command("replacement", short_help="Another meter took over 换表.")
 def replacement(
     point: Point,
     at: At,
@@ -65,7 +65,7 @@ def replacement(
     )
 
 
-@group.command("multiplier-change")
+@group.command("multiplier-change", short_help="Another multiplier from then on 倍率变更.")
 def multiplier_change(
     point: Point,
     at: At,
@@ -84,7 +84,7 @@ def multiplier_change(
     _enter("multiplier_change", point, at, reason, evidence, closed_year_reason, dry_run, stated)
 
 
-@group.command("correction")
+@group.command("correction", short_help="The meter was registered wrongly 更正表计登记.")
 def correction(
     point: Point,
     at: At,
@@ -107,7 +107,7 @@ def correction(
     _enter("meter_correction", point, at, reason, evidence, closed_year_reason, dry_run, stated)
 
 
-@group.command("move")
+@group.command("move", short_help="The point counts to another unit 测点改归工序.")
 def move(
     point: Point,
     at: At,
@@ -123,7 +123,7 @@ def move(
     _enter("move", point, at, reason, evidence, closed_year_reason, dry_run, stated)
 
 
-@group.command("list")
+@group.command("list", short_help="Show what was entered, the last first 事件列表.")
 def list_events(
     point: Annotated[str | None, typer.Argument(help="only of gateway/point, or of a gateway 测点或端设备")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,

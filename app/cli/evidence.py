@@ -97,5 +97,5 @@ def _warn_unsettled(before_at: datetime) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
-    app.command()(verify)
-    app.command("drop-readings")(drop_readings)
+    app.command(short_help="Recompute, name what was altered or removed 校验存证.")(verify)
+    app.command("drop-readings", short_help="Verify, then drop old raw readings 清理原始读数.")(drop_readings)

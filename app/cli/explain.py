@@ -29,7 +29,7 @@ Language = Annotated[str | None, typer.Option(help="zh or en; default: the termi
 Json = Annotated[bool, typer.Option("--json", help="print everything as JSON")]
 
 
-@group.command("usage")
+@group.command("usage", short_help="Usage of a point 用量溯源.")
 def explain_usage(
     point: Annotated[str, typer.Argument(help="gateway/point, e.g. gw-clinker-01/E001 计量点")],
     period: Period,
@@ -46,7 +46,7 @@ def explain_usage(
     _show("usage", found, language, as_json)
 
 
-@group.command("energy")
+@group.command("energy", short_help="Energy of a process unit 能耗溯源.")
 def explain_energy(
     unit: Annotated[str, typer.Argument(help="credit code/process unit 统一社会信用代码/用能单元")],
     period: Period,
@@ -69,7 +69,7 @@ def explain_energy(
     _show("energy", found, language, as_json)
 
 
-@group.command("ratio")
+@group.command("ratio", short_help="Ratio of a line in a month 能效比值溯源.")
 def explain_ratio(
     line: Annotated[str, typer.Argument(help="credit code/process unit/line 产线")],
     period: Annotated[str, typer.Argument(help="month 2026-10 月")],
@@ -92,7 +92,7 @@ def explain_ratio(
     _show("ratio", found, language, as_json)
 
 
-@group.command("total")
+@group.command("total", short_help="Energy of an enterprise, a district or the city 合计溯源.")
 def explain_total(
     period: Period,
     enterprise: Annotated[str | None, typer.Option(help="its credit code 统一社会信用代码")] = None,

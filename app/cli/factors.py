@@ -12,7 +12,7 @@ from app.intake.factors import FactorReport
 group = commands("Conversion factors 折标系数与排放因子.")
 
 
-@group.command("import")
+@group.command("import", short_help="Import factors, all or nothing 导入系数.")
 def factors_import(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, columns as in app/reference")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check and show what would change, write nothing")] = False,

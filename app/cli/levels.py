@@ -12,7 +12,7 @@ from app.intake.levels import EditionReport
 group = commands("Editions of levels and quota limits 标杆、基准与限额.")
 
 
-@group.command("import")
+@group.command("import", short_help="Import an edition, all or nothing 导入新版本.")
 def levels_import(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, columns as in app/reference")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check and show what would change, write nothing")] = False,

@@ -40,7 +40,7 @@ def database() -> Iterator[Engine]:
 def working(what: str) -> Iterator[Callable[[str], None]]:
     """Show on standard error what is under way, where a person is watching; yields a way to say what is next."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(what)
         yield lambda now: progress.update(task, description=now)
 

@@ -20,8 +20,9 @@ from app.domain.closing import instant_in
 from app.domain.rounding import plain
 from app.errors import Invalid
 from app.intake import closed_years
-from app.intake.registry_file import Breach, Code, Day, Entry, Path, place, refusal, sentence
+from app.intake.registry_file import Breach, Code, Day, Entry, Path, place, refusal
 from app.intake.rows import MOST_BREACHES, CsvFile
+from app.intake.sentences import sentence
 
 CAUSE = "output"
 CSV_COLUMNS = ("uscc", "process_unit", "line", "kind", "grain", "period", "value", "unit")

@@ -17,19 +17,13 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from app.domain import credit_code
 from app.domain.calendar import FIRST_DAY, LAST_DAY, day_bounds, day_start
 from app.errors import Invalid
+from app.intake.sentences import sentence
 
 # With it every scalar is text: 120101 stays a code, `no` a name, and 0611 is no octal number. Ten times faster in C.
 TEXT_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 Path = tuple[str | int, ...]
 Breach = tuple[Path, str]
-
-HINTS = {
-    "timezone_aware": "give the instant with its zone, e.g. 2026-01-01T00:00:00+08:00",
-    "extra_forbidden": "unknown field",
-    "missing": "required",
-    "model_type": "must be fields with values (a file begins with `enterprises:`)",
-}
 
 
 def _known_zone(zone: str) -> str:
@@ -238,14 +232,6 @@ def check_shape(content: Any, places: Mapping[Path, str] | None = None) -> Regis
     except ValidationError as error:
         breaches = [(tuple(e["loc"]), sentence(e)) for e in error.errors(include_url=False)]
         raise refusal(breaches, places) from error
-
-
-def sentence(error: Mapping[str, Any]) -> str:
-    """Return what is wrong with a value as a reader needs it, from an error of pydantic."""
-    message = HINTS.get(error["type"], error["msg"].removeprefix("Value error, "))
-    given = error["input"]
-    is_shown = isinstance(given, str | int | float) and error["type"] not in ("value_error", "extra_forbidden")
-    return f"{given!r}: {message}" if is_shown else str(message)
 
 
 def parse_text(text: str) -> RegistryFile:

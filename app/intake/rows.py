@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 
 from app.db import access, entered
 from app.errors import Invalid
-from app.intake.registry_file import Breach, Entry, Path, refusal, sentence
+from app.intake.registry_file import Breach, Entry, Path, refusal
+from app.intake.sentences import sentence
 
 EntryType = TypeVar("EntryType", bound=Entry)
 Row = dict[str, Any]

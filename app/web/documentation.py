@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from markupsafe import Markup, escape
 
 from app.errors import NotFound
-from app.web.pages import Visit, language_of, present, render
+from app.web.pages import glance, render
 
 router = APIRouter(include_in_schema=False)
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -25,7 +25,7 @@ class Field:
     depth: int
     type: str
     is_required: bool
-    description: str
+    description: Markup
     example: str
 
 
@@ -33,10 +33,9 @@ class Field:
 def get_documentation(request: Request) -> Response:
     """Every operation with its parameters, body, answers and an example."""
     document = request.app.openapi()
-    seen = Visit(request, language_of(request), None, present())
     return render(
         "documentation.html",
-        seen,
+        glance(request),
         info=document["info"],
         intro=prose(document["info"].get("description", "")),
         tags=[(tag, list(_operations(document, tag["name"]))) for tag in document["tags"]],
@@ -46,15 +45,13 @@ def get_documentation(request: Request) -> Response:
 @router.get("/problems/{slug}")
 def get_problem(request: Request, slug: str) -> Response:
     """What a `type` of a problem means: the page that the URI leads to."""
-    for name, answer in _problems(request.app.openapi()):
-        if name == slug:
-            seen = Visit(request, language_of(request), None, present())
-            return render("problem.html", seen, title=f"/problems/{slug}", detail=marked(answer))
+    seen = glance(request)
+    suffix = "_zh" if seen.language == "zh" else ""
+    for entry in request.app.openapi()["x-problems"]:
+        if entry["slug"] == slug:
+            title, told = entry[f"title{suffix}"], marked(entry[f"description{suffix}"])
+            return render("problem.html", seen, title=f"{entry['status']} {title}", detail=told, breaches=[])
     raise NotFound(f"there is no problem type {slug}", detail_zh=f"没有错误类型 {slug}")
-
-
-def _problems(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(entry["slug"], entry["description"]) for entry in document["x-problems"]]
 
 
 def prose(markdown: str) -> Markup:
@@ -94,7 +91,7 @@ def _operation(document: Mapping[str, Any], path: str, method: str, operation: M
         "body_example": _pretty(document, body) if body else "",
         "answer": list(fields(document, success)) if success else [],
         "answer_example": _pretty(document, success) if success else "",
-        "codes": [(code, answers[code]["description"]) for code in answers],
+        "codes": [(code, marked(answers[code]["description"])) for code in answers],
     }
 
 
@@ -111,7 +108,7 @@ def _parameter(document: Mapping[str, Any], parameter: Mapping[str, Any]) -> Fie
         description = f"{description} (default {default})".strip()
     example = _example_text(parameter) or _example_text(schema)
     required = bool(parameter.get("required"))
-    return Field(parameter["name"], 0, _type(document, schema), required, description, example)
+    return Field(parameter["name"], 0, _type(document, schema), required, marked(description), example)
 
 
 def fields(document: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 0) -> Iterator[Field]:
@@ -125,7 +122,7 @@ def fields(document: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 
         found = _resolved(document, inner)
         description = inner.get("description") or found.get("description", "")
         example = _example_text(inner) or _example_text(found)
-        yield Field(name, depth, _type(document, inner), name in required, description, example)
+        yield Field(name, depth, _type(document, inner), name in required, marked(description), example)
         if depth < DEEPEST and _has_fields(document, found):
             yield from fields(document, found, depth + 1)
 

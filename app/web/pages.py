@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import access, findings, inbox
 from app.db.access import KEY_COOKIE, MAY_ACKNOWLEDGE, OF_REGIONS, Caller
@@ -26,7 +28,7 @@ from app.web import drawings, words
 
 LANGUAGE_COOKIE = "nenghao_language"
 SESSION_S = 12 * 3600
-LINES_SHOWN, ALERTS_SHOWN, DAYS_SHOWN = 500, 50, 14
+LINES_SHOWN, ALERTS_SHOWN, DAYS_SHOWN, BREACHES_SHOWN = 500, 50, 14, 20
 TARGETS = ("city_energy_intensity", "industrial_va_energy_intensity")
 MAX_ID = 2**63 - 1
 STATIC = Path(__file__).parent / "static"
@@ -36,7 +38,8 @@ router = APIRouter(include_in_schema=False)
 templates = Environment(loader=PackageLoader("app.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 templates.filters.update(
     number=words.number, plain=words.plain, percent=words.percent, instant=words.instant, figure=words.figure,
-    reason=words.reason, cause=words.cause, month=words.month, business_date=words.business_date,
+    reason=words.reason, cause=words.cause, indicator=words.indicator, unit=words.unit, factor_set=words.factor_set,
+    columns=words.columns, in_script=words.in_script, month=words.month, business_date=words.business_date,
     marker_x=drawings.marker_x, share_x=drawings.share_x,
 )  # fmt: skip
 Id = Annotated[int, PathParameter(ge=1, le=MAX_ID)]
@@ -66,6 +69,18 @@ def visit(request: Request, connection: Connection, now: datetime) -> Visit:
     caller = access.authenticate(connection, key, now) if key else None
     is_person = caller is not None and caller.role != "gateway"
     return Visit(request, language_of(request), caller if is_person else None, now)
+
+
+def glance(request: Request) -> Visit:
+    """Return who looks at a page that needs no database: while that does not answer, nobody is signed in."""
+    nobody = Visit(request, language_of(request), None, present())
+    if KEY_COOKIE not in request.cookies:
+        return nobody
+    try:
+        with request.app.state.engine.begin() as connection:
+            return visit(request, connection, nobody.now)
+    except SQLAlchemyError:
+        return nobody
 
 
 def language_of(request: Request) -> str:
@@ -107,14 +122,23 @@ def wants_page(request: Request) -> bool:
 
 
 def problem_page(request: Request, problem: Problem) -> Response:
-    """Return an error as a page."""
-    seen = Visit(request, language_of(request), None, present())
+    """Return an error as a page; of a fault of the service nobody is looked up, the database may be its cause."""
+    is_fault = problem.status >= 500
+    seen = Visit(request, language_of(request), None, present()) if is_fault else glance(request)
     is_zh = seen.language == "zh"
     title = problem.title_zh if is_zh else problem.title_en
     detail = problem.extra.get("detail_zh", problem.detail) if is_zh else problem.detail
-    response = render("problem.html", seen, problem.status, title=title, detail=detail)
+    breaches = [_breach(item, is_zh=is_zh) for item in problem.extra.get("errors", ())[:BREACHES_SHOWN]]
+    response = render("problem.html", seen, problem.status, title=title, detail=detail, breaches=breaches)
     response.headers.update(problem.extra.get("headers", {}))
     return response
+
+
+def _breach(item: Mapping[str, Any], *, is_zh: bool) -> tuple[str, str]:
+    """Return where something is wrong, and what, in words."""
+    location = item["location"]
+    where = location if isinstance(location, str) else ".".join(str(part) for part in location)
+    return where, str(item.get("message_zh", item["message"]) if is_zh else item["message"])
 
 
 def sign_in_form(seen: Visit) -> Response:
@@ -136,7 +160,7 @@ def get_overview(
     request: Request,
     now: Now,
     district: Annotated[str | None, Query(pattern=r"^\d{6}$")] = None,
-    share: Literal["month", "year_to_date", "rolling_12_months"] = "month",
+    share: Literal["month", "year_to_date", "rolling_12_months"] | None = None,
 ) -> Response:
     """Totals, open alerts, capacity at the benchmark, districts, targets, lines; without a valid key, the sign-in."""
     with request.app.state.engine.begin() as connection:
@@ -152,14 +176,24 @@ def get_overview(
             summary=totals.summary(connection, scope, today),
             coverage=_coverage(connection, scope, today),
             findings=findings.count_open(connection, scope, today),
-            shares=_shares(connection, scope, Grain(share), seen.now),
+            shares=_shares(connection, scope, Grain(share or "month"), seen.now),
+            is_share_asked=share is not None,
             districts=districts,
             district=district,
             targets=_targets(connection, scope, today) if seen.caller.role in OF_REGIONS else [],
             lines=ratios.latest_ratios(connection, scope, limit=LINES_SHOWN),
-            alerts=inbox.list_alerts(connection, scope, limit=ALERTS_SHOWN, states=["open", "acknowledged"]),
+            alerts=_alerts(connection, scope),
             may_acknowledge=seen.caller.role in MAY_ACKNOWLEDGE,
         )
+
+
+def _alerts(connection: Connection, scope: Scope, enterprise_id: int | None = None) -> list[dict[str, Any]]:
+    """Return what is not settled, violations first: newer alerts of the data never push one out of the list."""
+    asked = partial(
+        inbox.list_alerts, connection, scope,
+        limit=ALERTS_SHOWN, states=["open", "acknowledged"], enterprise_id=enterprise_id,
+    )  # fmt: skip
+    return asked(severity="violation") + [row for row in asked() if row["severity"] != "violation"]
 
 
 def _coverage(connection: Connection, scope: Scope, today: date) -> dict[str, Any]:
@@ -174,7 +208,12 @@ def _shares(connection: Connection, scope: Scope, grain: Grain, now: datetime) -
     """The share of capacity at the benchmark in the period that ends with the last month that is over."""
     month = totals.previous_month(business_day(now))
     found = positions.shares(connection, scope, grain, month, positions.question(grain, month), now)
-    return {**found, "grain": grain.value, "month": month}
+    units: dict[tuple[Any, ...], set[str]] = {}
+    for row in found["items"]:
+        if row["capacity_unit"] is not None:
+            units.setdefault((row["domain_no"], row["domain_zh"]), set()).add(row["capacity_unit"])
+    has_other_units = any(len(of_domain) > 1 for of_domain in units.values())
+    return {**found, "grain": grain.value, "month": month, "has_other_units": has_other_units}
 
 
 def _targets(connection: Connection, scope: Scope, today: date) -> list[dict[str, Any]]:
@@ -204,9 +243,7 @@ def get_enterprise(request: Request, enterprise_id: Id, now: Now) -> Response:
             enterprise=found,
             totals=totals.energy_of_months(connection, Scope(enterprise_id=enterprise_id), today),
             lines=ratios.latest_ratios(connection, scope, limit=LINES_SHOWN, enterprise_id=enterprise_id),
-            alerts=inbox.list_alerts(
-                connection, scope, limit=ALERTS_SHOWN, states=["open", "acknowledged"], enterprise_id=enterprise_id
-            ),
+            alerts=_alerts(connection, scope, enterprise_id),
             bars=drawings.bars(days, kgce),
             today=today,
             gateways=enterprises.gateways(connection, enterprise_id),

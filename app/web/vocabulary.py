@@ -6,7 +6,7 @@ PAIRS: dict[str, Pair] = {
     "title": ("能耗在线监测", "Energy monitoring"),
     "city": ("全市", "Whole city"),
     "enterprise_scope": ("本企业", "Enterprise"),
-    "enterprises": ("重点用能单位", "Key enterprises"),
+    "enterprises": ("已登记企业", "Registered enterprises"),
     "energy_this_month": ("本月综合能耗", "Energy this month"),
     "energy_last_month": ("上月综合能耗", "Energy last month"),
     "co2_this_month": ("本月二氧化碳", "CO₂ this month"),
@@ -16,7 +16,11 @@ PAIRS: dict[str, Pair] = {
     "windows_unit": ("个计量时段", "metering windows"),
     "alerts_open": ("未结告警", "Open alerts"),
     "no_alerts": ("没有未结告警。", "No open alerts."),
+    "other_alerts": ("数据告警与提示", "Alerts of the data, and notices"),
     "lines": ("产线能效", "Energy efficiency of lines"),
+    "lines_below": ("低于基准的产线", "Lines below the baseline"),
+    "no_lines_below": ("没有低于基准的产线。", "No line is below the baseline."),
+    "lines_other": ("其他产线", "Other lines"),
     "no_lines": ("范围内没有产线。", "There are no lines in scope."),
     "enterprise": ("企业", "Enterprise"),
     "district": ("区", "District"),
@@ -139,6 +143,11 @@ PAIRS: dict[str, Pair] = {
     "lines_of_status": ("产线", "Lines"),
     "lines_recalled": ("水平值出处待核的产线", "lines by a level not confirmed"),
     "lines_provisional": ("暂定，不计入达标", "provisional, not counted as reached"),
+    "units_apart": (
+        "产能单位不同（如 t 与 t/d）的产线分行列出，不相加：请在登记中统一单位后合并。",
+        "Lines whose capacity is in another unit (t beside t/d) have a row of their own: units are not added together."
+        " Report the capacity of a product's lines in one unit to have one row.",
+    ),
     "no_capacity": ("未登记产能", "no capacity registered"),
     "period": ("时段", "Period"),
     "period_month": ("月度", "Month"),
@@ -325,4 +334,53 @@ REASONS: dict[str, Pair] = {
     "missing_days": ("部分日期没有能耗", "days without energy"),
     "no_base_year": ("缺少基年", "no base year"),
     "not_in_standard_coal": ("不以标准煤计", "not in standard coal"),
+}
+
+# What an indicator of the catalogue divides by what; the official tables have its name in Chinese alone.
+INDICATORS: dict[str, str] = {
+    "单位产品综合能耗": "comprehensive energy per unit of product",
+    "单位产品能耗": "energy per unit of product",
+    "单位能量因数综合能耗": "comprehensive energy per unit of energy factor",
+    "铝液交流电耗": "AC electricity per tonne of liquid aluminium",
+    "PUE 标杆/基准": "PUE (power usage effectiveness)",
+    "单位产值综合能耗": "comprehensive energy per unit of output value",
+    "单位增加值综合能耗": "comprehensive energy per unit of value added",
+}
+
+# Keys inside units that are no symbols; longer ones stand before those that they contain.
+UNIT_WORDS: dict[str, Pair] = {
+    " water": ("（水）", " (water)"),
+    "10^4 yuan": ("万元", "10⁴ yuan"),
+    "10^4 ": ("万 ", "10⁴ "),
+    "weight_case": ("重量箱", "weight case"),
+    "weight case": ("重量箱", "weight case"),
+    "energy factor": ("能量因数", "energy factor"),
+    "ratio": ("比值", "ratio"),
+}
+
+# Sets of factors that the tables name by a key; the others bear the name of a document.
+FACTOR_SETS: dict[str, Pair] = {
+    "guideline_default": ("核算指南缺省值", "default values of the accounting guidelines"),
+    "IPCC_type": ("国际通行类型（IPCC）", "international type (IPCC)"),
+    "none": ("没有系数", "no factor"),
+    "measured LHV": ("实测热值", "measured heating value"),
+}
+
+# Columns of stored figures, as they are named where one differs from what the raw readings say.
+FIELDS: dict[str, Pair] = {
+    "quantity": ("用量", "quantity"),
+    "windows_expected": ("应收时段", "windows expected"),
+    "windows_received": ("实收时段", "windows received"),
+    "windows_estimated": ("估算时段", "windows estimated"),
+    "factor_set": ("折标系数", "factor set"),
+    "actual": ("实际", "actual"),
+    "energy": ("能耗", "energy"),
+    "output": ("产量", "output"),
+    "benchmark": ("标杆", "benchmark"),
+    "baseline": ("基准", "baseline"),
+    "status": ("状态", "status"),
+    "ratio": ("比值", "ratio"),
+    "position": ("位置", "position"),
+    "reason": ("原因", "reason"),
+    "is_provisional": ("暂定", "provisional"),
 }

@@ -1,5 +1,7 @@
 """How words, numbers, reasons and instants are shown on the pages."""
 
+import re
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -7,9 +9,13 @@ from markupsafe import Markup
 
 from app.domain.calendar import BUSINESS_ZONE
 from app.domain.rounding import round_places
-from app.web.vocabulary import PAIRS, REASONS
+from app.web.vocabulary import FACTOR_SETS, FIELDS, INDICATORS, PAIRS, REASONS, UNIT_WORDS, Pair
 
 NOTHING = "—"
+_HAN, _LATIN = re.compile(r"[\u4e00-\u9fff]"), re.compile(r"[A-Za-z]")
+# A Chinese sentence names standards and addresses in Latin letters, an English one the titles of documents in Chinese:
+# a character says about as much as two letters.
+_LETTERS_A_HAN = 2
 
 WORDS: dict[str, dict[str, str]] = {
     language: {name: pair[place] for name, pair in PAIRS.items()} for place, language in enumerate(("zh", "en"))
@@ -53,8 +59,44 @@ def reason(name: str | None, language: str) -> str:
     """Return in words why a figure is missing, provisional or left out; an unknown reason keeps its own word."""
     if name is None:
         return ""
-    pair = REASONS.get(name)
+    return _word(REASONS, name, language)
+
+
+def _word(pairs: Mapping[str, Pair], name: str, language: str) -> str:
+    pair = pairs.get(name)
     return name if pair is None else pair[0 if language == "zh" else 1]
+
+
+def indicator(name: str | None, language: str) -> str:
+    """Return an indicator of the catalogue in words; one that has no English ones keeps its Chinese name."""
+    return "" if name is None else name if language == "zh" else INDICATORS.get(name, name)
+
+
+def unit(name: str | None, language: str) -> str:
+    """Return a unit with the keys in it put into words; symbols stay: t water, kgce/weight case."""
+    shown = name or ""
+    for key, pair in UNIT_WORDS.items():
+        shown = shown.replace(key, pair[0 if language == "zh" else 1])
+    return shown
+
+
+def factor_set(names: str, language: str) -> str:
+    """Return in words which set of factors was used; one that bears the name of a document keeps it."""
+    sets = [[_word(FACTOR_SETS, word, language) for word in name.split(", ")] for name in names.split(" + ")]
+    return " + ".join(", ".join(words) for words in sets)
+
+
+def columns(names: Iterable[str], language: str) -> str:
+    """Return in words which columns of a figure are meant; an unknown one keeps its own word."""
+    return ("、" if language == "zh" else ", ").join(_word(FIELDS, name, language) for name in names)
+
+
+def in_script(text: str | None, language: str) -> str | Markup:
+    """Return a citation or a name as it is, marked where it is not in the page's language: a screen reader needs it."""
+    own = text or ""
+    han, latin = len(_HAN.findall(own)) * _LETTERS_A_HAN, len(_LATIN.findall(own))
+    written = "zh" if han > latin else "en" if latin else language
+    return own if written == language else Markup('<span lang="{}">{}</span>').format(written, own)
 
 
 def cause(names: str, language: str) -> str:

@@ -65,6 +65,17 @@ def test_every_breach_is_listed_with_its_place_and_without_its_value(site: Site)
     assert "hush" not in answer.text
 
 
+def test_a_breach_is_told_in_our_words_in_one_language(site: Site) -> None:
+    body = {"name": "", "role": "king", "secret_value": "hush"}
+    for language, words in (
+        ("en", ["too short: at least 1 character(s)", "must be one of ", "unknown field"]),
+        ("zh", ["长度不足，至少 1 个字符", "应为以下之一：", "不认识的字段"]),
+    ):
+        errors = site.client("operator", language=language).post("/api/v1/keys", json=body).json()["errors"]
+        assert [error["message"][: len(word)] for error, word in zip(errors, words, strict=True)] == words
+        assert all(set(error) == {"location", "code", "message"} for error in errors)
+
+
 def test_titles_follow_the_language(site: Site) -> None:
     chinese = site.client("operator", language="zh-CN,en;q=0.5").get("/api/v1/usage?grain=week")
     english = site.client("operator", language="en").get("/api/v1/usage?grain=week")

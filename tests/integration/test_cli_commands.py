@@ -309,6 +309,24 @@ def test_a_refused_endpoint_lists_every_breach_without_a_traceback(nenghao: Neng
     assert code == 1
     assert "url:" in said
     assert "secret:" in said
+    assert (said.count("https://"), said.count("24 to 64 bytes")) == (1, 1), "nothing is said twice"
+
+
+def test_a_single_breach_is_said_once_and_with_its_place(nenghao: Nenghao, tmp_path: Path) -> None:
+    known = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoxMjM0NTY="
+    _, _, said = nenghao("endpoints", "add", "--name", "x", "--url", "ftp://a", "--secret", known)
+    assert said == "error: url: 'ftp://a': a webhook address starts with https:// (or http://) and a host name\n"
+    broken = tmp_path / "targets.csv"
+    broken.write_text('district_code,target_key\n"12\n' + "x" * 200_000)
+    _, _, said = nenghao("targets", "import", str(broken))
+    assert said.count("error: ") == 1
+    assert len(said.strip().splitlines()) == 1, said
+
+
+def test_a_refusal_is_not_preceded_by_an_empty_line(nenghao: Nenghao, tmp_path: Path) -> None:
+    file = tmp_path / "registry.yaml"
+    file.write_text("enterprises: 5\n")
+    assert nenghao("registry", "import", str(file))[2].startswith("error: 1 entry is not right")
 
 
 def test_levels_import_shows_then_writes(nenghao: Nenghao, tmp_path: Path) -> None:

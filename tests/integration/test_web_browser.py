@@ -135,6 +135,17 @@ def test_nothing_scrolls_sideways_on_a_phone(browser: Browser, site: Site, addre
             assert page.overflow_px() == 0, path
 
 
+def test_the_documentation_of_a_phone_has_no_table_that_scrolls(browser: Browser, site: Site, address: str) -> None:
+    with visitor(browser, address, site.keys["regulator"], width=PHONE) as page:
+        page.open(address + "/docs")
+        page.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true; })")
+        hidden = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+        assert page.evaluate("document.querySelectorAll('.scroll').length") > 50
+        assert page.evaluate(hidden) == 0
+        shadow = page.evaluate("getComputedStyle(document.querySelector('pre')).backgroundAttachment")
+        assert shadow == "local, local, scroll, scroll", "an example that is cut shows a shadow there"
+
+
 def test_a_new_figure_appears_by_itself_and_a_note_being_written_stays(
     browser: Browser, site: Site, address: str
 ) -> None:
@@ -151,6 +162,64 @@ def test_a_new_figure_appears_by_itself_and_a_note_being_written_stays(
         page.evaluate("(() => { const i = document.querySelector('.acknowledge input'); i.value = ''; i.blur(); })()")
         page.wait_for_text("104.75")
         assert page.evaluate("window.notReloaded") is True
+
+
+LONG_NAMES = (
+    "UPDATE enterprise SET name_en = 'Tianjin Chuanyunling Building Materials Co., Ltd.'",
+    "UPDATE production_line SET name_en = 'Carbonation and calcination 1'",
+    "UPDATE catalogue_variant SET product_en = 'membrane liquid caustic, mass fraction not under 30 %'",
+)
+
+
+def test_names_have_room_on_a_desk(browser: Browser, site: Site, address: str) -> None:
+    with site.engine.begin() as connection:
+        for statement in LONG_NAMES:
+            connection.execute(text(statement))
+    with visitor(browser, address, site.keys["regulator"]) as page:
+        for path in ("/", "/ranking?of=15&period=2026-09", "/ranking?of=15&period=2026-10"):
+            page.open(address + path)
+            heights = page.evaluate("[...document.querySelectorAll('tr:has(td.head a)')].map(e => e.clientHeight)")
+            assert len(heights) >= 2, path
+            assert max(heights) <= 100, f"{path}: four lines of text and the padding"
+
+
+def test_a_phone_shows_what_is_wrong_and_folds_the_rest(browser: Browser, site: Site, address: str) -> None:
+    with site.engine.begin() as connection:
+        better = text("UPDATE ratio SET status = 'between' WHERE line_id = :l")
+        connection.execute(better, {"l": site.b.line_id})
+    with visitor(browser, address, site.keys["regulator"], width=PHONE) as page:
+        shown = page.text("main")
+        assert shown.index("Lines below the baseline") < shown.index("Share of capacity")
+        for name in ("share", "districts", "targets", "other-lines"):
+            assert page.evaluate(f"document.querySelector('#{name} tbody').checkVisibility()") is False, name
+            page.click(f"#{name} summary")
+            assert page.evaluate(f"document.querySelector('#{name} tbody').checkVisibility()") is True, name
+        assert page.overflow_px() == 0
+
+
+def test_on_a_desk_nothing_is_folded(browser: Browser, site: Site, address: str) -> None:
+    with visitor(browser, address, site.keys["regulator"]) as page:
+        folds = "[...document.querySelectorAll('details.fold')].map(e => e.lastElementChild.checkVisibility())"
+        assert set(page.evaluate(folds)) == {True}
+
+
+def test_the_period_of_the_share_that_was_asked_for_is_shown_on_a_phone(
+    browser: Browser, site: Site, address: str
+) -> None:
+    with visitor(browser, address, site.keys["regulator"], width=PHONE) as page:
+        page.click("#share summary")
+        page.click("#share a[href$='year_to_date']")
+        page.wait_for("the share of the year", "document.querySelector('#share a[aria-current][href$=year_to_date]')")
+        assert page.evaluate("document.querySelector('#share table').checkVisibility()") is True
+
+
+def test_what_was_unfolded_stays_so_when_the_page_renews_itself(browser: Browser, site: Site, address: str) -> None:
+    with visitor(browser, address, site.keys["regulator"], width=PHONE, script=FASTER) as page:
+        page.click("#districts summary")
+        _set_actual(site, "103.25")
+        page.wait_for_text("103.25")
+        states = "[...document.querySelectorAll('details.fold')].filter(e => e.open).map(e => e.id)"
+        assert page.evaluate(states) == ["districts"]
 
 
 def _set_actual(site: Site, actual: str) -> None:

@@ -60,6 +60,25 @@ def test_a_figure_that_was_tampered_with_is_told_so(client: TestClient, engine: 
     shown = client.get(f"/lines/{made.plant.line_id}/2026-10").text
     assert "it differs in: actual" in shown
     assert "it is the same as what is stored" not in shown
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE ratio SET windows_received = 1, is_provisional = NOT is_provisional WHERE grain = 'month'")
+        )
+    shown = client.get(f"/lines/{made.plant.line_id}/2026-10?lang=zh").text
+    assert "不一致： 实际、暂定、实收时段" in shown
+    assert "windows_received" not in shown
+
+
+def test_the_chain_speaks_one_language_and_marks_what_is_cited_in_another(client: TestClient, made: Explained) -> None:
+    english = client.get(f"/lines/{made.plant.line_id}/2026-10?lang=en").text
+    assert "comprehensive energy per unit of product kgce/t" in english
+    assert "单位产品综合能耗" not in english
+    assert "guideline_default" not in english
+    assert "default values of the accounting guidelines" in english
+    chinese = client.get(f"/lines/{made.plant.line_id}/2026-10?lang=zh").text
+    assert "核算指南缺省值" in chinese
+    assert '出处: <span lang="en">' in chinese
+    assert "guideline_default" not in chinese
 
 
 def test_a_month_before_the_first_reading_is_empty_and_no_alarm(client: TestClient, made: Explained) -> None:

@@ -6,7 +6,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
+from app.db import engine as engine_module
+from app.main import create_app
+from app.settings import Settings
 from app.web import pages
+from deploy.local.ports import free_port
 from tests.integration.api_site import SEPTEMBER, Site, Tenant, build
 
 SAME_SITE = {"Origin": "http://testserver"}
@@ -136,6 +140,38 @@ def test_the_overview_shows_share_of_capacity_targets_and_findings(site: Site) -
     assert "Progress towards" not in signed_in(site, "enterprise-a").get("/").text
 
 
+def test_the_overview_says_which_enterprises_it_counts(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    with site.engine.begin() as connection:
+        connection.execute(text("DELETE FROM key_unit_list"))
+    shown = client.get("/?lang=en").text
+    assert "<dt>Registered enterprises</dt><dd>2</dd>" in shown
+    assert "Key enterprises" not in shown
+    assert "<dt>已登记企业</dt><dd>2</dd>" in client.get("/?lang=zh").text
+
+
+def test_newer_alerts_of_the_data_never_push_a_violation_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "ALERTS_SHOWN", 1)
+    client = signed_in(site, "regulator")
+    with site.engine.begin() as connection:
+        newer = "UPDATE alert SET rule_id = (SELECT id FROM rule WHERE severity = 'data' LIMIT 1) WHERE id = :a"
+        connection.execute(text(newer), {"a": max(site.a.alert_id, site.b.alert_id)})
+    shown = client.get("/").text
+    assert shown.index('<li class="violation">') < shown.index('id="other-alerts"') < shown.index('<li class="data">')
+
+
+def test_capacities_in_two_units_are_explained(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    assert "units are not added together" not in client.get("/").text
+    with site.engine.begin() as connection:
+        other = text("UPDATE output SET unit = 't' WHERE line_id = :l AND kind = 'capacity'")
+        connection.execute(other, {"l": site.b.line_id})
+    shown = client.get("/").text
+    assert shown.count(">cement clinker</a></td>") == 2
+    assert "units are not added together" in shown
+    assert "不相加" in client.get("/?lang=zh").text
+
+
 def test_a_share_that_rests_on_recalled_levels_says_so(site: Site) -> None:
     client = signed_in(site, "regulator")
     with site.engine.begin() as connection:
@@ -225,8 +261,21 @@ def test_an_enterprise_shows_its_days_with_gaps(site: Site) -> None:
     assert "左刻度为基准" in page, "a phone shows no titles: the track is explained on the page"
 
 
+def test_units_and_indicators_are_words_of_the_page(site: Site) -> None:
+    with site.engine.begin() as connection:
+        connection.execute(text("UPDATE point SET unit = 't water'"))
+    client = signed_in(site, "operator")
+    path = f"/enterprises/{site.a.enterprise_id}"
+    assert "t（水）" in client.get(f"{path}?lang=zh").text
+    assert "t (water)" in client.get(f"{path}?lang=en").text
+    overview = client.get("/?lang=en").text
+    assert 'title="comprehensive energy per unit of product"' in overview
+    assert "单位产品综合能耗" not in overview
+
+
 def test_the_page_of_a_problem_shows_code_as_code(site: Site) -> None:
     assert "<code>errors</code> lists every" in site.client().get("/problems/invalid").text
+    assert "<code>errors</code> 逐条列出" in site.client(language="zh").get("/problems/invalid").text
 
 
 @pytest.mark.parametrize(
@@ -239,6 +288,53 @@ def test_pages_load_nothing_from_elsewhere_and_carry_nothing_inline(site: Site, 
     assert not re.findall(r"<style|style=|<script(?![^>]* src=)|\son\w+=", page)
     for name in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
         assert client.get(name).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/problems/invalid", "/nowhere", "/ranking?period=x", "/enterprises/999999"])
+def test_who_is_signed_in_keeps_the_menu_on_documents_and_errors(site: Site, path: str) -> None:
+    shown = signed_in(site, "regulator").get(path, headers={"Accept": "text/html"}).text
+    for words in ('class="menu"', 'href="/key-units"', 'action="/sign-out"', "regulator"):
+        assert words in shown, words
+    assert 'class="menu"' not in site.client().get(path, headers={"Accept": "text/html"}).text
+
+
+def test_the_documentation_shows_code_as_code(site: Site) -> None:
+    shown = site.client().get("/docs").text
+    assert "<code>Retry-After</code> says" in shown
+    assert "`" not in re.sub(r"<pre>.*?</pre>", "", shown, flags=re.S)
+
+
+def test_the_documentation_needs_no_database() -> None:
+    url = f"postgresql://nobody:x@127.0.0.1:{free_port()}/none"
+    engine = engine_module.create(url)
+    client = TestClient(create_app(Settings(database_url=url), engine), cookies={pages.KEY_COOKIE: "nh_x"})  # type: ignore[arg-type]
+    assert client.get("/docs").status_code == 200
+    assert client.get("/", headers={"Accept": "text/html"}).status_code == 503
+    engine.dispose()
+
+
+def test_problems_are_told_in_the_language_of_the_reader(site: Site) -> None:
+    client = site.client()
+    for slug, english, chinese in (
+        ("too-many-requests", "has used up its requests", "请求次数已用完"),
+        ("not-found", "There is no such thing", "没有此内容"),
+    ):
+        assert english in client.get(f"/problems/{slug}?lang=en").text
+        shown = client.get(f"/problems/{slug}?lang=zh").text
+        assert chinese in shown
+        assert english not in shown
+    for problem in client.get("/openapi.json").json()["x-problems"]:
+        assert not problem["description_zh"].isascii(), problem["slug"]
+    assert len({problem["description_zh"] for problem in client.get("/openapi.json").json()["x-problems"]}) == 11
+
+
+def test_the_page_of_a_breach_names_it_in_the_language_chosen_on_the_page(site: Site) -> None:
+    client = signed_in(site, "regulator")
+    client.get("/?lang=zh")  # remembered in the cookie; the browser still says English
+    shown = client.get("/key-units?year=x", headers={"Accept": "text/html"}).text
+    assert "<code>query.year</code>: 应为整数" in shown
+    english = client.get("/key-units?year=x&lang=en", headers={"Accept": "text/html"}).text
+    assert "<code>query.year</code>: must be a whole number" in english
 
 
 def test_only_listed_files_are_served(site: Site) -> None:
