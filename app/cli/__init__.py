@@ -206,7 +206,7 @@ def keys_create(
     out.print(key, markup=False)
 
 
-@_keys.command("list")
+@_keys.command("list", short_help="Show every key by how it begins 密钥列表.")
 def keys_list() -> None:
     """Show every key by how it begins, never the key itself; the newest first 密钥列表."""
     with database() as engine, engine.connect() as connection:
@@ -216,7 +216,7 @@ def keys_list() -> None:
     records(("id", "prefix", "name", *scope, *times), rows)
 
 
-@_keys.command("revoke")
+@_keys.command("revoke", short_help="End a key, at once and for good 撤销密钥.")
 def keys_revoke(key_id: Annotated[int, typer.Argument(help="its id in `nenghao keys list` 密钥编号")]) -> None:
     """End a key, at once and for good; a second time changes nothing 撤销密钥."""
     with database() as engine, engine.begin() as connection:
@@ -245,7 +245,7 @@ def endpoints_add(
     out.print(f"endpoint {endpoint_id} {name} → {url}", markup=False)
 
 
-@_endpoints.command("list")
+@_endpoints.command("list", short_help="Show every endpoint and what waits for it 通知地址列表.")
 def endpoints_list() -> None:
     """Show every endpoint and what waits for it, never its secret 通知地址列表."""
     with database() as engine, engine.connect() as connection:
@@ -254,7 +254,7 @@ def endpoints_list() -> None:
     records(("id", "name", "url", "district_code", "kinds", *state), rows)
 
 
-@_endpoints.command("disable")
+@_endpoints.command("disable", short_help="Send it nothing more; what waits stays 停用.")
 def endpoints_disable(
     endpoint_id: EndpointId, reason: Annotated[str | None, typer.Option(help="why 原因")] = None
 ) -> None:
