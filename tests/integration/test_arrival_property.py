@@ -33,9 +33,10 @@ QUARTER = timedelta(minutes=15)
 NUMBERS = itertools.count(500)  # examples share a database
 SIGNALS = {"E000": "register", "E001": "register", "I000": "interval"}
 QUARTERS = 40
+# Registers that no reading contradicts, whichever of them, dips and disputed values included, are there already.
 EVENTS = (
     {"kind": "replacement", "point": "E001", "at": FIRST_AT + 20 * QUARTER + timedelta(minutes=5), "serial": "S2",
-     "final_register": "160", "initial_register": "90"},
+     "final_register": "175", "initial_register": "60"},
     {"kind": "meter_correction", "point": "E000", "at": FIRST_AT, "multiplier": "80"},
 )  # fmt: skip
 

@@ -39,6 +39,7 @@ CASES: dict[str, tuple[str, str | None, str, str | None, dict[str, Any], bool | 
     "the new meter goes on where the old one was": (OLD, "118130", "118140 118150 118160", "0", {}, None, False),
     "it goes on there with a rated load": (OLD, "118130", "118140 118150 118160", "0", RATED, None, False),
     "a dropout after the exchange": (OLD, "118130", "0 13 23 33", "3", {}, None, None),
+    "a dip that stays above the initial register": (OLD, "118130", "100 95 101", "90", {}, None, None),
     "no reading after": (OLD, "118130", "", "500", {}, None, None),
     "one reading after": (OLD, "118130", "13000", "0", {}, None, None),
 }

@@ -54,7 +54,7 @@ def _against(
     """Return what stands against the register order[0], and whether it contradicts; `order` leads away from it."""
     register, beside = order[0], order[1]
     bent = _bent(series, out, register, beside)
-    if bent is not None:
+    if bent is not None and _runs_backward(series, register, bent):
         return bent, True
     first, last = (series.shown[i] for i in sorted((register, beside)))
     doubt = next((d for d in doubts if (d.from_at, d.to_at) == (first.at, last.at)), None)
@@ -63,6 +63,11 @@ def _against(
     if series.installation.rated_load is None and last.value > first.value and not _keeps_pace(series, order):
         return beside, False
     return None
+
+
+def _runs_backward(series: Series, one: int, other: int) -> bool:
+    first, last = (series.shown[i] for i in sorted((one, other)))
+    return last.value < first.value
 
 
 def _bent(series: Series, out: dict[int, LeftOut], register: int, beside: int) -> int | None:
