@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query, Response
 
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import local
 
 Format = Annotated[Literal["json", "csv"], Query(description="json, or csv as a file")]
 Excel = Annotated[bool, Query(description="CSV starts with a byte order mark, without which Excel garbles Chinese")]
@@ -25,7 +25,7 @@ def guarded(cell: object) -> str:
     Plain numbers, negative ones too, stay numbers; instants are in business time, as in JSON.
     """
     if isinstance(cell, datetime):
-        return cell.astimezone(BUSINESS_ZONE).isoformat()
+        return local(cell)
     written = "" if cell is None else str(cell)
     if written.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(written):
         return f"'{written}"

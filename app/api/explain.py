@@ -13,7 +13,7 @@ from app.api.energy import check_subject
 from app.api.shapes import DistrictFilter, IdFilter
 from app.db.figures.energy import Question
 from app.domain import grid
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import local
 from app.domain.reception import LANES
 from app.errors import Invalid
 from app.pipeline import explain
@@ -130,9 +130,6 @@ def _energy_link(part: dict[str, Any], of: dict[str, Any]) -> str:
 
 def _link(kind: str, of: dict[str, Any], **question: object) -> str:
     """Return where a part is explained."""
-    start = of["start"]
-    if isinstance(start, datetime):
-        period = start.astimezone(BUSINESS_ZONE).isoformat()
-    else:
-        period = start.isoformat()[: 7 if of["grain"] == "month" else 10]
+    start, length = of["start"], 7 if of["grain"] == "month" else 10
+    period = local(start) if isinstance(start, datetime) else start.isoformat()[:length]
     return f"{PREFIX}/{kind}?{urlencode({**question, 'period': period})}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import local
 from app.errors import Invalid
 
 MAX_ID = 2**63 - 1
@@ -31,7 +31,7 @@ Exact = Annotated[
 ]
 Instant = Annotated[
     datetime,
-    PlainSerializer(lambda at: at.astimezone(BUSINESS_ZONE).isoformat(), return_type=str),
+    PlainSerializer(local, return_type=str),
     Field(examples=["2026-10-01T08:15:00+08:00"], json_schema_extra={"format": "date-time"}),
 ]
 Id = Annotated[int, Path(ge=1, le=MAX_ID, examples=[7])]

@@ -13,7 +13,7 @@ from app.api.csv_export import DOCUMENTED, Excel, Format, csv_response
 from app.api.ranges import LIMIT_VALUES, AsOf, asked_range, check_as_of, check_size
 from app.api.shapes import Answer, Exact, IdFilter
 from app.db.figures import usage
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import BUSINESS_ZONE, local
 from app.domain.grid import Grid
 from app.errors import Invalid, NotFound
 
@@ -104,7 +104,7 @@ def get_usage(
 
 def written(start: date | datetime) -> str:
     """Return the start of a step: a day as it is, an hour in business time."""
-    return start.astimezone(BUSINESS_ZONE).isoformat() if isinstance(start, datetime) else start.isoformat()
+    return local(start) if isinstance(start, datetime) else start.isoformat()
 
 
 def _answer(points: Sequence[dict[str, Any]], known: dict[int, usage.Series], asked: Grid) -> dict[str, Any]:

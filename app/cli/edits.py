@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.cli.terminal import actor, commands, database, file_text, instant, local, now, out, records, working
+from app.cli.terminal import actor, commands, database, file_text, instant, now, out, records, working
 from app.db import edits as edits_db
 from app.db import registry as registry_db
 from app.db.access import Caller
 from app.db.scope import CITY
+from app.domain.calendar import local
 from app.errors import Invalid
 from app.intake import edits as intake
 from app.intake import rows

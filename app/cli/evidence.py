@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
-from app.cli.terminal import actor, database, err, local, now, out, working
+from app.cli.terminal import actor, database, err, now, out, working
 from app.db import access, seals
 from app.domain import calendar
+from app.domain.calendar import local
 from app.errors import Invalid, NotFound
 from app.pipeline import seal
 from app.pipeline import verify as verification

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from app import settings
 from app.db import engine as engine_module
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import BUSINESS_ZONE, local
 from app.errors import Invalid
 
 out = Console(highlight=False, soft_wrap=True)
@@ -71,11 +71,6 @@ def instant(value: str) -> datetime:
             detail_zh=f"{value!r} 不是时间：请写成 2026-10-01T10:30:00+08:00",
         ) from error
     return at if at.tzinfo else at.replace(tzinfo=BUSINESS_ZONE)
-
-
-def local(at: datetime) -> str:
-    """Return an instant as the city's clocks show it."""
-    return at.astimezone(BUSINESS_ZONE).isoformat()
 
 
 def records(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -211,7 +211,7 @@ def _check(url: str, secret: str, kinds: Sequence[str]) -> None:
             problems.append(_breach(place, str(error)))
     if problems:
         found = "; ".join(problem["message"] for problem in problems)
-        raise Invalid(found, detail_zh=f"端点的地址或密钥不可用：{found}", errors=problems)
+        raise Invalid(found, detail_zh=f"端点的地址、密钥或事件种类不可用：{found}", errors=problems)
 
 
 def _breach(location: str, message: str) -> dict[str, str]:

@@ -112,7 +112,7 @@ WITH block AS MATERIALIZED (
 # Four readings evenly an interval apart, nearly every hour, need few comparisons: `is_even`. OFFSET 0 keeps the
 # arrays from being carried, and unpacked, past the window; each ORDER BY tells the next level that nothing need be
 # sorted.
-STEPS = f"""
+_STEPS = f"""
   (
     SELECT h.*, lag(t2) OVER w AS before_t, lag(v2) OVER w AS before_v, lag(edge) OVER w AS before_edge
     FROM (
@@ -145,15 +145,15 @@ STEPS = f"""
   CROSS JOIN LATERAL (
     SELECT CASE WHEN t1 - t0 > b.longest THEN t1 - t0 + coalesce(long_within, interval '0')
            ELSE long_within END AS long) l"""
-IS_ODD = f"""e.is_odd OR s.v0 < 0 OR e.v2 >= b.largest
+_IS_ODD = f"""e.is_odd OR s.v0 < 0 OR e.v2 >= b.largest
            OR (b.is_unrated AND (s.v0 = 0 AND e.v2 > 0 OR e.v2 >= 990 AND e.v2 >= 9.9 * s.v0))
            OR (before_t IS NOT NULL AND ({_is_broken("before_v", "before_t", "e.v1", "e.t1")}))"""
 REGISTER_HOURS = f"""
 , hour AS MATERIALIZED (
-  SELECT b.no, e.end_hour, e.end_hour >= b.from_at AND e.end_hour < b.to_at AS is_inside, s.t0, {IS_ODD} AS is_odd,
+  SELECT b.no, e.end_hour, e.end_hour >= b.from_at AND e.end_hour < b.to_at AS is_inside, s.t0, {_IS_ODD} AS is_odd,
          b.point_id, e.t2, e.edge, s.edge0, l.long, b.interval_s, b.expected,
          s.v0, e.t1, e.v1, b.from_at, b.to_at, b.factor, b.longest
-  FROM block b CROSS JOIN LATERAL{STEPS}
+  FROM block b CROSS JOIN LATERAL{_STEPS}
 )"""
 
 # Intervals that divide the hour and start on it: each is energy of one hour alone. One that starts elsewhere may mean
@@ -176,13 +176,13 @@ INTERVAL_HOURS = f"""
 )"""
 
 # An hour that one step after the other covers from edge to edge, as nearly all do, needs no count of windows.
-IS_FULL = "t0 = end_hour AND t2 = end_hour + interval '1 hour' AND long IS NULL"
+_IS_FULL = "t0 = end_hour AND t2 = end_hour + interval '1 hour' AND long IS NULL"
 # floor(x + 0.5) rounds half up as the pure rules do: microseconds over an interval are never near a half by chance.
-RECEIVED = (
+_RECEIVED = (
     "CASE WHEN is_full THEN expected ELSE least("
     "expected, floor(date_part('epoch', covered - estimated) / interval_s + 0.5)::integer) END"
 )
-ESTIMATED = (
+_ESTIMATED = (
     "CASE WHEN is_full THEN 0 ELSE least("
     "expected - received, floor(date_part('epoch', estimated) / interval_s + 0.5)::integer) END"
 )
@@ -217,20 +217,20 @@ SUMS = f"""
          sum(estimated) AS estimated, false AS is_full
   FROM piece GROUP BY no, point_id, interval_s, expected, hour_at
   UNION ALL
-  SELECT no, point_id, interval_s, expected, end_hour, edge - edge0, t2 - t0, coalesce(long, interval '0'), {IS_FULL}
+  SELECT no, point_id, interval_s, expected, end_hour, edge - edge0, t2 - t0, coalesce(long, interval '0'), {_IS_FULL}
   FROM hour
   WHERE t0 IS NOT NULL AND is_inside
     AND no <> ALL (ARRAY(SELECT no FROM doubtful UNION SELECT no FROM split))
 ), computed AS (
   SELECT no, point_id, hour_at, quantity, expected AS windows_expected, received AS windows_received,
-         {ESTIMATED} AS windows_estimated
-  FROM summed CROSS JOIN LATERAL (SELECT {RECEIVED} AS received) w
+         {_ESTIMATED} AS windows_estimated
+  FROM summed CROSS JOIN LATERAL (SELECT {_RECEIVED} AS received) w
 )"""
 
 # Registers whose readings are an expected interval apart all through the block and its neighbours, on the hours, none
 # missing: then nothing need be grouped, and the edges of an hour are two places in the array of the block. Where an
 # array ends nothing compares. (Should the readings come in another order, their times are not those of the grid.) What
-# is clean is as in IS_ODD; among rising registers the first and the last tell of all. A factor that is a whole number
+# is clean is as in _IS_ODD; among rising registers the first and the last tell of all. A factor that is a whole number
 # leaves nothing to round. OFFSET 0 keeps the places from being worked out for each use.
 _NEXT_FOUR = [(f"i + {n}", f"i + {n + 1}") for n in range(4)]
 _LAST = "v[least(i + 4, n)]"

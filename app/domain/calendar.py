@@ -18,6 +18,11 @@ def business_day(at: datetime) -> date:
     return at.astimezone(BUSINESS_ZONE).date()
 
 
+def local(at: datetime) -> str:
+    """Return an instant as it is shown: ISO 8601 by the city's clocks, +08:00."""
+    return at.astimezone(BUSINESS_ZONE).isoformat()
+
+
 def day_start(day: date) -> datetime:
     """Return the first instant of a business day, in UTC."""
     return datetime.combine(day, time(), BUSINESS_ZONE).astimezone(UTC)

@@ -7,16 +7,18 @@ from app.domain.closing import closed_year_of
 from app.errors import Forbidden
 
 
-def check(changed: Sequence[tuple[str, datetime]], role: str, reason: str | None, now: datetime) -> list[int]:
-    """Return the closed years that changed instants (location, instant) lie in; without right and reason Forbidden.
+def check(changed: Sequence[tuple[str, datetime]], role: str, reason: str | None, now: datetime) -> dict[int, str]:
+    """Return the closed years of changed instants (location, instant), each with the reason; without it Forbidden.
 
     Convention of this product (P): see app.domain.closing. Anybody but an operator is refused, and an operator who
     does not say in `closed_year_reason` why; blanks say nothing.
     """
     found = [(location, year) for location, at in changed if (year := closed_year_of(at, now)) is not None]
     years = sorted({year for _, year in found})
-    if not years or (role == "operator" and reason and reason.strip()):
-        return years
+    if not years:
+        return {}
+    if role == "operator" and reason and reason.strip():
+        return dict.fromkeys(years, reason)
     named = ", ".join(map(str, years))
     errors = [{"location": location, "message": f"year {year} is closed"} for location, year in found]
     if role == "operator":

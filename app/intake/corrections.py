@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 from sqlalchemy import Connection
 
-from app.db import access, corrections, stale
+from app.db import corrections, stale
 from app.db.access import Caller
 from app.domain.calendar import business_day, day_start, month_of, next_month
 from app.domain.closing import instant_in
 from app.intake import closed_years
-from app.intake.outputs import LineName, Lines, Reported, whole_period
+from app.intake.outputs import LineName, Lines, Reported, record, whole_period
 from app.intake.registry_file import Breach, Day, Entry, Path, place, refusal
 
 CAUSE = "correction"
@@ -64,7 +64,7 @@ def report(
     located = [
         (place(("inputs", number, "from_month"), {}), instant_in(r["from_month"])) for number, r in fresh.items()
     ]
-    years = closed_years.check(located, caller.role, closed_year_reason, now)
+    closed = closed_years.check(located, caller.role, closed_year_reason, now)
     rows = list(fresh.values())
     if rows:
         corrections.insert(connection, rows)
@@ -77,11 +77,8 @@ def report(
             cause=CAUSE,
         )
     done = Reported(len(rows), len(entries) - len(rows))
-    detail: dict[str, Any] = {"accepted": done.accepted, "unchanged": done.unchanged}
-    detail["lines"] = sorted({row["line_id"] for row in rows})
-    if years:
-        detail["closed_years"] = dict.fromkeys(years, closed_year_reason)
-    access.record(connection, caller.name, "corrections.report", f"{len(entries)} conditions", detail)
+    touched = {"lines": sorted({row["line_id"] for row in rows})}
+    record(connection, caller, "corrections.report", f"{len(entries)} conditions", done, touched, closed)
     return done
 
 

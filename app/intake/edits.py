@@ -16,7 +16,7 @@ from app.db import access, seals, stale
 from app.db import edits as edits_db
 from app.db.access import Caller
 from app.db.edits import Entry, Instant, Point, Reading
-from app.domain.calendar import BUSINESS_ZONE, HOUR, hour_floor
+from app.domain.calendar import HOUR, hour_floor, local
 from app.domain.reception import FIRST_EDIT_RANK
 from app.intake import closed_years
 from app.intake.registry_file import Breach, Path, place, refusal
@@ -98,7 +98,7 @@ def _enter(
     if breaches:
         raise refusal(breaches, places)
     located = [(place(("edits", number, "ts"), places), edit.ts) for number, edit in enumerate(edits)]
-    years = closed_years.check(located, caller.role, closed_year_reason, now)
+    closed = closed_years.check(located, caller.role, closed_year_reason, now)
     if not edits:
         return Edited(0, 0, 0)
     wanted = sorted(((_instant(edit, points), edit) for edit in edits), key=lambda pair: pair[0])
@@ -111,7 +111,7 @@ def _enter(
         decided = edits_db.close_disputes(connection, instants, actor=caller.name, note=note, now=now)
         stale.mark_many(connection, "rollup", _marks(fresh, points), cause=CAUSE)
     done = Edited(len(fresh), len(edits) - len(fresh), decided)
-    _record(connection, caller.name, fresh, done, dict.fromkeys(years, closed_year_reason))
+    _record(connection, caller.name, fresh, done, closed)
     return done
 
 
@@ -149,15 +149,11 @@ def _instant_fault(ts: datetime, point: Point, dropped_until: datetime | None, n
     if point.installed_at is None:
         return "no meter was ever installed at this point: register the installation first"
     if ts < point.installed_at:
-        return f"{ts.isoformat()} is before the first meter of this point, installed at {_local(point.installed_at)}"
+        return f"{ts.isoformat()} is before the first meter of this point, installed at {local(point.installed_at)}"
     if dropped_until is not None and ts < dropped_until + NOT_RECOMPUTED:
-        first = _local(dropped_until + NOT_RECOMPUTED)
+        first = local(dropped_until + NOT_RECOMPUTED)
         return f"readings of that time were dropped by retention: only figures from {first} on are computed again"
     return None
-
-
-def _local(at: datetime) -> str:
-    return at.astimezone(BUSINESS_ZONE).isoformat()
 
 
 def _rows(
@@ -212,11 +208,11 @@ def _record(
     actor: str,
     fresh: Sequence[tuple[Instant, EditEntry]],
     done: Edited,
-    reasons: dict[int, str | None],
+    closed: dict[int, str],
 ) -> None:
     """Append one audit row with every instant that was edited; the entries themselves hold values and reasons."""
     detail: dict[str, Any] = {"accepted": done.accepted, "unchanged": done.unchanged, "decided": done.decided}
-    detail["instants"] = [f"{edit.gateway}/{edit.point} {_local(ts)}" for (_, ts), edit in fresh]
-    if reasons:
-        detail["closed_years"] = reasons
+    detail["instants"] = [f"{edit.gateway}/{edit.point} {local(ts)}" for (_, ts), edit in fresh]
+    if closed:
+        detail["closed_years"] = closed
     access.record(connection, actor, "edits.enter", f"{done.accepted + done.unchanged} edits", detail)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from app.db import metering as metering_db
 from app.domain import metering
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import local
 from app.domain.metering import Meter, Objection
 from app.errors import Invalid
 from app.intake.event_entries import AnyEvent, MeterCorrection, Move, MultiplierChange, Replacement
@@ -75,7 +75,7 @@ def _contradiction(field: str, objection: Objection) -> tuple[str, str]:
     """Return what is wrong and what to do, in English and Chinese."""
     register, beside = format(objection.register.value, "f"), format(objection.beside.value, "f")
     source, source_zh = _source(objection)
-    at = _local(objection.beside.at)
+    at = local(objection.beside.at)
     than, than_zh = ("above", "大于") if objection.is_initial else ("below", "小于")
     unknown, unknown_zh = ("", "")
     if field != "register_at":
@@ -102,7 +102,7 @@ def _contradiction(field: str, objection: Objection) -> tuple[str, str]:
 def _doubt(field: str, objection: Objection) -> Warned:
     register, beside = format(objection.register.value, "f"), format(objection.beside.value, "f")
     source, source_zh = _source(objection)
-    at = _local(objection.beside.at)
+    at = local(objection.beside.at)
     return Warned(
         f"event, {field}",
         f"{field} {register} 与 {at} 的{source_zh} {beside} 之间的增量大于表计可能或平常的用量："
@@ -114,7 +114,3 @@ def _doubt(field: str, objection: Objection) -> Warned:
 
 def _source(objection: Objection) -> tuple[str, str]:
     return ("register stated for", "登记表底") if objection.beside.is_event else ("reading of", "读数")
-
-
-def _local(at: datetime) -> str:
-    return at.astimezone(BUSINESS_ZONE).isoformat()

@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import local
 from app.errors import Invalid
 from app.intake.event_entries import AnyEvent, MeterCorrection, Move, MultiplierChange, Replacement
 from app.intake.registry_records import Key, Registered
@@ -92,7 +92,7 @@ def _parting_register(situation: Situation, event: MultiplierChange) -> Decimal 
     if register is None:
         raise _invalid(
             "register_at",
-            f"no reading of {_local(event.at)} counts, so it must be said what the meter showed then: energy before it"
+            f"no reading of {local(event.at)} counts, so it must be said what the meter showed then: energy before it"
             " counts with the old multiplier, energy after it with the new one",
             "该时刻没有有效读数：请填写当时的表底数 register_at",
         )
@@ -139,7 +139,7 @@ def _around(situation: Situation, kind: str, at: datetime) -> tuple[Row, Row | N
     row = _in_place(situation, kind, at)
     if row["from_at"] == at:
         what = "meter" if kind == "meter_installation" else "assignment"
-        raise _invalid("at", f"the first {what} begins at {_local(at)}: nothing came before it", "该时刻之前没有记录")
+        raise _invalid("at", f"the first {what} begins at {local(at)}: nothing came before it", "该时刻之前没有记录")
     return row, None
 
 
@@ -154,13 +154,13 @@ def _in_place(situation: Situation, kind: str, at: datetime) -> Row:
     if at < rows[0]["from_at"]:
         raise _invalid(
             "at",
-            f"{_local(at)} is before the first {what} of this point, which begins at {_local(rows[0]['from_at'])}",
+            f"{local(at)} is before the first {what} of this point, which begins at {local(rows[0]['from_at'])}",
             f"早于该测点首个{what_zh}的起始时间",
         )
     last = max(row["to_at"] for row in rows if row["to_at"] is not None and row["to_at"] <= at)
     raise _invalid(
         "at",
-        f"no {what} is registered for {_local(at)}: the one before ended at {_local(last)}",
+        f"no {what} is registered for {local(at)}: the one before ended at {local(last)}",
         f"该时刻没有{what_zh}",
     )
 
@@ -168,7 +168,3 @@ def _in_place(situation: Situation, kind: str, at: datetime) -> Row:
 def _invalid(field: str, message: str, message_zh: str) -> Invalid:
     location = f"event, {field}" if field else "event"
     return Invalid(message, detail_zh=message_zh, errors=[{"location": location, "message": message}])
-
-
-def _local(at: datetime) -> str:
-    return at.astimezone(BUSINESS_ZONE).isoformat()

@@ -18,7 +18,7 @@ from app.db import events as events_db
 from app.db import metering as metering_db
 from app.db import registry as registry_db
 from app.db.access import Caller
-from app.domain.calendar import BUSINESS_ZONE, hour_floor
+from app.domain.calendar import hour_floor, local
 from app.domain.closing import INSTANT
 from app.errors import Conflict, Invalid, NotFound
 from app.intake import closed_years, event_registers, registry
@@ -86,7 +86,7 @@ def _enter(
             detail_zh=f"网关 {event.gateway} 没有测点 {event.point}",
         )
     if event.at > now:
-        raise _invalid(f"{_local(event.at)} is in the future: enter an event once it has happened", "时间在未来")
+        raise _invalid(f"{local(event.at)} is in the future: enter an event once it has happened", "时间在未来")
     situation = Situation(registered, (event.gateway, event.point), _register_then(connection, point, event))
     planned = plan(situation, event)
     report = registry.Report(is_dry_run)
@@ -104,7 +104,7 @@ def _enter(
         return Entered(is_dry_run, is_new=False, changes=[])
     if planned.is_known:
         raise Conflict(
-            f"something else is recorded for {_local(event.at)}: {'; '.join(report.changes)}. To put a recorded meter"
+            f"something else is recorded for {local(event.at)}: {'; '.join(report.changes)}. To put a recorded meter"
             " right, enter a meter_correction",
             detail_zh="该时刻已登记了不同的事件；更正已登记的表计请用 meter_correction",
         )
@@ -155,7 +155,7 @@ def _check_retention(connection: Connection, point: Mapping[str, Any], from_at: 
     first_at = dropped_until + NOT_RECOMPUTED
     if from_at < first_at and events_db.has_usage(connection, point["id"], hour_floor(from_at), first_at):
         raise _invalid(
-            f"readings after {_local(from_at)} were dropped by retention: only figures from {_local(first_at)} on are"
+            f"readings after {local(from_at)} were dropped by retention: only figures from {local(first_at)} on are"
             " computed again. Enter a replacement or multiplier_change at that instant or later",
             "该时段的原始读数已按保留期删除，无法重算",
         )
@@ -163,7 +163,3 @@ def _check_retention(connection: Connection, point: Mapping[str, Any], from_at: 
 
 def _invalid(message: str, message_zh: str) -> Invalid:
     return Invalid(message, detail_zh=message_zh, errors=[{"location": "event, at", "message": message}])
-
-
-def _local(at: datetime) -> str:
-    return at.astimezone(BUSINESS_ZONE).isoformat()

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 from sqlalchemy import Connection
 
-from app.db import access, heating_values, stale
+from app.db import heating_values, stale
 from app.db.access import Caller
 from app.db.scope import Scope
 from app.domain.calendar import business_day, month_bounds
 from app.domain.closing import instant_in
 from app.errors import Invalid
 from app.intake import closed_years
-from app.intake.outputs import Reported, whole_period
+from app.intake.outputs import Reported, record, whole_period
 from app.intake.registry_file import Breach, Code, Day, Entry, Path, place, refusal
 
 CAUSE = "heating_value"
@@ -105,17 +105,14 @@ def report(
         raise refusal(breaches)
     fresh = _fresh_rows(connection, entries, known, caller.name)
     located = [(place(("lots", number, "month"), {}), instant_in(row["month"])) for number, row in fresh.items()]
-    years = closed_years.check(located, caller.role, closed_year_reason, now)
+    closed = closed_years.check(located, caller.role, closed_year_reason, now)
     rows = list(fresh.values())
     if rows:
         heating_values.insert(connection, rows)
         stale.mark_many(connection, "account", _marks(connection, rows), cause=CAUSE)
     done = Reported(len(rows), len(entries) - len(rows))
-    detail: dict[str, Any] = {"accepted": done.accepted, "unchanged": done.unchanged}
-    detail["units"] = sorted({row["process_unit_id"] for row in rows})
-    if years:
-        detail["closed_years"] = dict.fromkeys(years, closed_year_reason)
-    access.record(connection, caller.name, "heating_values.report", f"{len(entries)} lots", detail)
+    touched = {"units": sorted({row["process_unit_id"] for row in rows})}
+    record(connection, caller, "heating_values.report", f"{len(entries)} lots", done, touched, closed)
     return done
 
 

@@ -148,18 +148,31 @@ def report(
     located = [
         (place(("outputs", number, "period"), places or {}), instant_in(row["period"])) for number, row in fresh.items()
     ]
-    years = closed_years.check(located, caller.role, closed_year_reason, now)
+    closed = closed_years.check(located, caller.role, closed_year_reason, now)
     rows = list(fresh.values())
     if rows:
         outputs_db.insert(connection, rows)
         stale.mark_many(connection, "benchmark", _marks([r for r in rows if r["kind"] != CAPACITY]), cause=CAUSE)
     done = Reported(len(rows), len(entries) - len(rows))
-    detail: dict[str, Any] = {"accepted": done.accepted, "unchanged": done.unchanged}
-    detail["lines"] = sorted({row["line_id"] for row in rows})
-    if years:
-        detail["closed_years"] = dict.fromkeys(years, closed_year_reason)
-    access.record(connection, caller.name, "outputs.report", f"{len(entries)} outputs", detail)
+    touched = {"lines": sorted({row["line_id"] for row in rows})}
+    record(connection, caller, "outputs.report", f"{len(entries)} outputs", done, touched, closed)
     return done
+
+
+def record(
+    connection: Connection,
+    caller: Caller,
+    action: str,
+    what: str,
+    done: Reported,
+    touched: Mapping[str, Sequence[int]],
+    closed: Mapping[int, str],
+) -> None:
+    """Append the audit row of a report: what became of it, whom it touched, why closed years were changed."""
+    detail: dict[str, Any] = {"accepted": done.accepted, "unchanged": done.unchanged, **touched}
+    if closed:
+        detail["closed_years"] = dict(closed)
+    access.record(connection, caller.name, action, what, detail)
 
 
 class Lines:

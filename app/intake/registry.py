@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from app import broker
 from app.db import access
 from app.db import registry as registry_db
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import local
 from app.errors import Conflict
 from app.intake import registry_check, registry_closing, registry_marks
 from app.intake.registry_file import Path, RegistryFile, refusal
@@ -105,7 +105,7 @@ def write(
     if breaches:
         raise refusal(breaches, places)
     plan = diff(records, registered)
-    years = registry_closing.check(
+    closed = registry_closing.check(
         connection, plan, registered, now=now, reason=closed_year_reason, places=places or {}
     )
     _fill(report, plan)
@@ -117,8 +117,8 @@ def write(
         ) from error
     registry_marks.mark(connection, plan, registered, ids, now)
     detail: dict[str, Any] = {name: dict(getattr(report, name)) for name in ("inserted", "updated", "unchanged")}
-    if years:
-        detail["closed_years"] = dict.fromkeys(years, closed_year_reason)
+    if closed:
+        detail["closed_years"] = closed
     subject = file.enterprises[0].uscc if len(file.enterprises) == 1 else f"{len(file.enterprises)} enterprises"
     access.record(connection, actor, "registry.import", subject, detail)
 
@@ -189,7 +189,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Reference):
         return _key_text(value.key)
     if isinstance(value, datetime):
-        return value.astimezone(BUSINESS_ZONE).isoformat()
+        return local(value)
     if isinstance(value, date):
         return value.isoformat()
     return format(value, "f") if isinstance(value, Decimal) else str(value)

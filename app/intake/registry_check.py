@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import local
 from app.intake.registry_file import Breach, Path
 from app.intake.registry_records import REQUIRED, Key, Record, Reference, Registered
 
@@ -233,6 +233,4 @@ def _overlaps(records: Sequence[Record], registered: Registered) -> Iterator[Bre
 
 def _shown(key: Key) -> str:
     """A key as a reader knows it, instants in business time."""
-    return "/".join(
-        part.astimezone(BUSINESS_ZONE).isoformat() if isinstance(part, datetime) else str(part) for part in key
-    )
+    return "/".join(local(part) if isinstance(part, datetime) else str(part) for part in key)

@@ -45,11 +45,11 @@ def check(
     now: datetime,
     reason: str | None,
     places: Mapping[Path, str],
-) -> list[int]:
+) -> dict[int, str]:
     """Return the closed years that a plan reaches into; without a reason Forbidden, which names every row that does."""
     effects = [effect for effect in _effects(plan, registered, now) if closed_year_of(effect.from_at, now) is not None]
     if not effects:
-        return []
+        return {}
     extents = metering_db.extents(connection, sorted(set().union(*(effect.points for effect in effects))))
     located: list[tuple[str, datetime]] = []
     for effect in effects:
@@ -128,6 +128,6 @@ def _line_starts(touched: Record | Change) -> list[Any]:
 def _points_of(registered: Registered, uscc: str) -> Iterable[int]:
     enterprise = registered["enterprise"].get((uscc,))
     if enterprise is None:
-        return []
+        return {}
     gateways = {row["id"] for row in registered["gateway"].values() if row["enterprise_id"] == enterprise["id"]}
     return [row["id"] for row in registered["point"].values() if row["gateway_id"] in gateways]

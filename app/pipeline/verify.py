@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from app.db import seals
 from app.domain import receipt_rows, sealing
-from app.domain.calendar import BUSINESS_ZONE
+from app.domain.calendar import local
 from app.domain.reception import LANES, QUALITIES
 
 NAMED_READINGS = 20  # of one receipt; how many more there are is said
@@ -149,7 +149,7 @@ def _broken_links(evidence: _Evidence, links: list[dict[str, Any]], first: int) 
             yield Breach(
                 code,
                 "receipt_missing",
-                f"receipt {one['receipt_id']}, committed at {_local(one['sealed_committed_at'])}",
+                f"receipt {one['receipt_id']}, committed at {local(one['sealed_committed_at'])}",
             )
         elif previous is not None and sealing.link(previous, one["kind"], _content(one)) != bytes(one["digest"]):
             yield Breach(code, "receipt_altered", _named(one) if one["id"] else f"tombstone, link {one['chain_no']}")
@@ -238,7 +238,7 @@ def _unknown_readings(evidence: _Evidence, stored: dict[int, tuple[bytes, int]])
         where = f"{stored[receipt_id][1]} readings under receipt {receipt_id}, which this gateway has not: {named}"
         yield Breach(evidence.code, "reading_added", where)
     for row in seals.instants_without_their_first(evidence.connection, points):
-        yield Breach(evidence.code, "first_entry_removed", f"{row.code} at {_local(row.ts)}")
+        yield Breach(evidence.code, "first_entry_removed", f"{row.code} at {local(row.ts)}")
 
 
 def _key(row: bytes) -> bytes:
@@ -256,7 +256,7 @@ def _told(evidence: _Evidence, row: bytes) -> str:
     reading = receipt_rows.decode(row)
     point = evidence.points.get(reading.point_id, f"point {reading.point_id}")
     rank = "" if reading.rank is None else f" rev {reading.rank}"
-    return f"{point} at {_local(reading.at)}{rank} = {_value(reading)}"
+    return f"{point} at {local(reading.at)}{rank} = {_value(reading)}"
 
 
 def _value(reading: receipt_rows.StoredReading) -> str:
@@ -266,8 +266,4 @@ def _value(reading: receipt_rows.StoredReading) -> str:
 
 def _named(one: dict[str, Any]) -> str:
     lane = LANES[one["lane"]] if 0 <= one["lane"] < len(LANES) else one["lane"]
-    return f"receipt {one['id']} (epoch {one['epoch']}, {lane}, seq {one['seq']}, {_local(one['committed_at'])})"
-
-
-def _local(at: datetime) -> str:
-    return at.astimezone(BUSINESS_ZONE).isoformat()
+    return f"receipt {one['id']} (epoch {one['epoch']}, {lane}, seq {one['seq']}, {local(one['committed_at'])})"
